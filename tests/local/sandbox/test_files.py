@@ -308,6 +308,37 @@ def test_limits_and_time_hold_for_file_operations(run_async):
     run_async(body)
 
 
+def test_a_cancelled_operation_ends_alone(run_async):
+    """No command and no other operation ends with one that is cancelled."""
+
+    def read_all(fd: int) -> bytes:
+        with open(fd, "rb") as file:
+            return file.read()
+
+    async def body(factory):
+        sandbox = await factory.make()
+        content = os.urandom(3_000_000)  # more than a pipe holds
+        await sandbox.run_file_operation(WriteFile("large"), input=content)
+        waiting = "touch begun; until [ -e go ]; do sleep 0.05; done; echo survived"
+        command = asyncio.create_task(sandbox.run(["sh", "-c", waiting]))
+        while (await sandbox.run(["test", "-e", "begun"])).exit_code:
+            await asyncio.sleep(0.02)
+        outputs, running = [], []
+        for _ in range(2):
+            incoming, outgoing = os.pipe()
+            running.append(sandbox.start_file_operation(ReadFile("large"), os.open("/dev/null", os.O_RDONLY), outgoing))
+            outputs.append(incoming)
+        for fd in outputs:
+            assert len(await asyncio.to_thread(os.read, fd, 1)) == 1
+        running[0].cancel()
+        assert len(await asyncio.to_thread(read_all, outputs[0])) < len(content)
+        assert (await asyncio.to_thread(read_all, outputs[1])).startswith(content[1:])
+        await sandbox.run(["touch", "go"])
+        assert (await command).stdout == b"survived\n"
+
+    run_async(body)
+
+
 def test_many_operations_at_once(run_async):
     """Operations run side by side."""
 

@@ -36,6 +36,7 @@ from agentbay.local.sandbox.service.pipe_reader import enlarge_pipe
 from agentbay.local.sandbox.shared import ipc
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, RemoveIncomplete, SendTree
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
+from agentbay.local.sandbox.shared.tree_stream import TruncatedStream
 from agentbay.models.context import SyncPolicy
 
 _logger = logging.getLogger(__name__)
@@ -324,6 +325,7 @@ class SessionContexts:
         known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         enlarge_pipe(incoming)
+        kills = self._sandbox.watchdog.kill_counts()
         try:
             sending = self._sandbox.start_file_operation(request, known, outgoing)
         except BaseException:
@@ -334,7 +336,11 @@ class SessionContexts:
             await self._wait_for_transfer(receiving)
         finally:
             sending.cancel()
-        binding.baseline = await receiving
+        try:
+            binding.baseline = await receiving
+        except TruncatedStream as error:
+            reason = self._sandbox.watchdog.kill_message(kills).decode().strip()
+            raise OSError(reason or "It was killed before it had sent all, by a program of the session or its end.") from error
         _raise_for_errors(spec, upload.unreadable)
 
     async def _download(self, binding: Binding, only: str) -> None:

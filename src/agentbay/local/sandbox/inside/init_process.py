@@ -272,6 +272,9 @@ class InitProcess:
 
     def _kill(self, request: int) -> None:
         for root in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
+            if root in self._file_operation_pids:  # it starts nothing, and its session is that of this process
+                proc_fs.send_signal(self._proc, root, signal.SIGKILL)
+                continue
             deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
             # a tree that goes on forking needs several rounds
             while self._kill_process_tree(root, request) and time.monotonic() < deadline:
