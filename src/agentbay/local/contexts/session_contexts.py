@@ -340,7 +340,9 @@ class SessionContexts:
             binding.baseline = await receiving
         except TruncatedStream as error:
             reason = self._sandbox.watchdog.kill_message(kills).decode().strip()
-            raise OSError(reason or "It was killed before it had sent all, by a program of the session or its end.") from error
+            raise OSError(
+                reason or "It was killed before it had sent all, by a program of the session or its end."
+            ) from error
         _raise_for_errors(spec, upload.unreadable)
 
     async def _download(self, binding: Binding, only: str) -> None:
