@@ -69,7 +69,8 @@ class ModelServer:
 
     Attributes:
         asked: The requests so far.
-        status: The HTTP status of the answers; for another than 200, `failure` is the body.
+        status: The HTTP status of the answers.
+        failure: The body of the answers, in the place of the script.
     """
 
     def __init__(self) -> None:
@@ -84,7 +85,7 @@ class ModelServer:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 asked = Asked(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 model.asked.append(asked)
-                answer = model._answer(asked) if model.status == 200 else model.failure.encode()
+                answer = model.failure.encode() if model.failure else model._answer(asked)
                 self.send_response(model.status)
                 if model.location:
                     self.send_header("location", model.location)

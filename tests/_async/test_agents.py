@@ -46,6 +46,18 @@ root.firstChild.onclick = () => { document.title = 'from the shadow'; };
 <a href=other.html target=_blank>Elsewhere</a> <p>Price: 12 Euro</p>"""
 
 
+# A tab that takes a moment to load.
+SERVER = f"""
+import http.server, time
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.startswith("/other"):
+            time.sleep(0.7)
+        super().do_GET()
+http.server.ThreadingHTTPServer(("127.0.0.1", {PORT}), Handler).serve_forever()
+"""
+
+
 class Offer(BaseModel):
     price: int
     currency: str
@@ -73,7 +85,7 @@ async def shop(model: ModelServer) -> AsyncIterator[AsyncSession]:
                 ("other", "<title>other</title>"),
             ):
                 assert (await session.file_system.write_file(f"site/{name}.html", text)).success
-            await session.command.start(f"python3 -m http.server {PORT} --directory site")
+            await session.command.start(["python3", "-c", SERVER], cwd="site")
             waiting = f"until curl -s 127.0.0.1:{PORT} >/dev/null; do sleep 0.05; done"
             (await session.command.run(waiting, 30_000)).check()
             assert await session.browser.initialize()
@@ -250,6 +262,7 @@ async def test_a_model_that_fails(page: AsyncSession, model: ModelServer) -> Non
         for status, failure, location, said in (
             (401, json.dumps({"error": {"message": f"wrong key {KEY}"}}), "", r"wrong key \[key\]"),
             (200, None, "", "an answer that is no chat completion"),
+            (200, '{"choices": [', "", "an answer that is no chat completion"),
             (307, "", f"{other.url}/chat/completions", "307"),
         ):
             model.play(again={"content": None, "tool_calls": "none"})
@@ -262,6 +275,24 @@ async def test_a_model_that_fails(page: AsyncSession, model: ModelServer) -> Non
         assert not other.asked
     finally:
         other.close()
+
+
+async def test_a_model_that_answers_oddly(page: AsyncSession, model: ModelServer) -> None:
+    """A refusal is told, and no answer is too large for the runtime or calls tools without end."""
+    flood = [{**call("scroll", direction="down")["tool_calls"][0], "id": f"call-{number}"} for number in range(5000)]
+    for answer, said in (
+        ({"content": None, "refusal": "I will not."}, "the model at .* refuses: I will not."),
+        (say("x" * (2 << 20)), "an answer of more than 1 MiB"),
+        ({"content": None, "tool_calls": flood}, "wants 5000 tools called at once, of 100 at most"),
+    ):
+        model.play(again=answer)
+        with pytest.raises(BrowserError, match=said):
+            await page.browser.operator.extract(ExtractOptions("the price", Offer))
+        assert len(model.asked) == 1
+    model.play(call("click", element=0, reason="y" * 10_000), call("done"))
+    done = await page.browser.operator.act(ActOptions("Click"))
+    assert done.success
+    assert len(done.message) < 3000
 
 
 async def test_the_key_stays_in_the_service(page: AsyncSession) -> None:

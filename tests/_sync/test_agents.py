@@ -47,6 +47,18 @@ root.firstChild.onclick = () => { document.title = 'from the shadow'; };
 <a href=other.html target=_blank>Elsewhere</a> <p>Price: 12 Euro</p>"""
 
 
+# A tab that takes a moment to load.
+SERVER = f"""
+import http.server, time
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.startswith("/other"):
+            time.sleep(0.7)
+        super().do_GET()
+http.server.ThreadingHTTPServer(("127.0.0.1", {PORT}), Handler).serve_forever()
+"""
+
+
 class Offer(BaseModel):
     price: int
     currency: str
@@ -74,7 +86,7 @@ def shop(model: ModelServer) -> Iterator[Session]:
                 ("other", "<title>other</title>"),
             ):
                 assert (session.file_system.write_file(f"site/{name}.html", text)).success
-            session.command.start(f"python3 -m http.server {PORT} --directory site")
+            session.command.start(["python3", "-c", SERVER], cwd="site")
             waiting = f"until curl -s 127.0.0.1:{PORT} >/dev/null; do sleep 0.05; done"
             (session.command.run(waiting, 30_000)).check()
             assert session.browser.initialize()
@@ -251,6 +263,7 @@ def test_a_model_that_fails(page: Session, model: ModelServer) -> None:
         for status, failure, location, said in (
             (401, json.dumps({"error": {"message": f"wrong key {KEY}"}}), "", r"wrong key \[key\]"),
             (200, None, "", "an answer that is no chat completion"),
+            (200, '{"choices": [', "", "an answer that is no chat completion"),
             (307, "", f"{other.url}/chat/completions", "307"),
         ):
             model.play(again={"content": None, "tool_calls": "none"})
@@ -263,6 +276,24 @@ def test_a_model_that_fails(page: Session, model: ModelServer) -> None:
         assert not other.asked
     finally:
         other.close()
+
+
+def test_a_model_that_answers_oddly(page: Session, model: ModelServer) -> None:
+    """A refusal is told, and no answer is too large for the runtime or calls tools without end."""
+    flood = [{**call("scroll", direction="down")["tool_calls"][0], "id": f"call-{number}"} for number in range(5000)]
+    for answer, said in (
+        ({"content": None, "refusal": "I will not."}, "the model at .* refuses: I will not."),
+        (say("x" * (2 << 20)), "an answer of more than 1 MiB"),
+        ({"content": None, "tool_calls": flood}, "wants 5000 tools called at once, of 100 at most"),
+    ):
+        model.play(again=answer)
+        with pytest.raises(BrowserError, match=said):
+            page.browser.operator.extract(ExtractOptions("the price", Offer))
+        assert len(model.asked) == 1
+    model.play(call("click", element=0, reason="y" * 10_000), call("done"))
+    done = page.browser.operator.act(ActOptions("Click"))
+    assert done.success
+    assert len(done.message) < 3000
 
 
 def test_the_key_stays_in_the_service(page: Session) -> None:

@@ -27,7 +27,7 @@ pytestmark = [
 _T = TypeVar("_T")
 WAIT_SECONDS = 60.0
 RED = (255, 0, 0)
-# Writes what happens to it into a file, one JSON array a line.
+# Writes what happens to it into a file. It is busy after a press, so that movements wait for it.
 TK_PROGRAM = r"""
 wm title . "a Tk program"
 wm geometry . 400x300+200+150
@@ -36,7 +36,7 @@ fconfigure $log -buffering line -encoding utf-8
 proc say {args} {global log; puts $log [join $args " "]}
 pack [entry .entry -textvariable content] -fill x
 pack [canvas .canvas -background #ff0000] -expand 1 -fill both
-bind .canvas <ButtonPress> {say press %b %X %Y}
+bind .canvas <ButtonPress> {say press %b %X %Y; after 200}
 bind .canvas <ButtonRelease> {say release %b %X %Y}
 bind .canvas <Double-Button-1> {say double %X %Y}
 bind .canvas <B1-Motion> {say drag %X %Y}

@@ -199,7 +199,7 @@ class Options:
     session_memory: ByteSize | None = _option(
         None, "Memory of a session, such as 2GiB.", "SIZE", "half of the machine's"
     )
-    session_processes: Count = _option(256, "Processes and threads of a session.", "N")
+    session_processes: Count = _option(1024, "Processes and threads of a session.", "N")
     session_disk: ByteSize | None = _option(None, "Disk space of a session.", "SIZE", "what the machine can spare")
     session_cpus: Processors | None = _option(
         None, "Processors of a session, such as 0.5; needs control groups.", "N", "no limit"

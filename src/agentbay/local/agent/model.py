@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _REQUEST_TIMEOUT_SECONDS = 120.0
+_MAX_ANSWER_BYTES = 1 << 20  # of one answer, which stays in memory as long as its task
+_MAX_CALLS = 100  # of tools, in one answer
 _CHARACTERS_PER_TOKEN = 4  # a rough estimate, for an endpoint that does not count them
 # At DEBUG these log the contents of requests, which must never be in the log of a runtime.
 _CHATTY_LOGGERS = ("openai", "httpcore", "httpcore2", "httpx", "httpx2")
@@ -86,12 +89,14 @@ class Model:
             wanted["tools"] = list(tools)
         try:
             made = await client.chat.completions.create(**wanted)
-        except OpenAIError as error:
-            # Not chained: the cause holds the request, with the key in its headers.
-            raise ModelError(self._describe(error)) from None
-        try:
             return _read_answer(made, messages)
-        except (AttributeError, TypeError, IndexError, ValueError):
+        except OpenAIError as error:
+            cause = error.__cause__
+            # Not chained: the cause holds the request, with the key in its headers.
+            raise ModelError(self._describe(cause if isinstance(cause, ModelError) else error)) from None
+        except ModelError as error:
+            raise ModelError(self._describe(error)) from None
+        except (AttributeError, TypeError, IndexError, ValueError, RecursionError):
             raise ModelError(f"the model at {self._url} gave an answer that is no chat completion") from None
 
     async def close(self) -> None:
@@ -108,13 +113,16 @@ class Model:
     def _connect(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+        # The HTTP library of openai is httpx or httpx2, by its version.
+        library = import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
         for name in _CHATTY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         http = DefaultAsyncHttpxClient(
             follow_redirects=False,
             trust_env=False,  # as for the service's other requests; a .netrc would bring other credentials
             timeout=_REQUEST_TIMEOUT_SECONDS,
-            event_hooks={"request": [self._prepare]},
+            headers={"accept-encoding": "identity"},  # so that what arrives is as large as it will be in memory
+            event_hooks={"request": [self._prepare], "response": [_bound_answers(library.AsyncByteStream)]},
         )
         return AsyncOpenAI(
             base_url=self._url, api_key=self._key or "none", http_client=http, timeout=_REQUEST_TIMEOUT_SECONDS
@@ -132,6 +140,8 @@ class Model:
             del request.headers["authorization"]
 
     def _describe(self, error: Exception) -> str:
+        if isinstance(error, ModelError):
+            return f"the model at {self._url} {error}"
         status = getattr(error, "status_code", None)
         said = str(error).strip() or type(error).__name__
         if self._key:  # some endpoints repeat the key that they refuse
@@ -144,9 +154,43 @@ def missing_package_message() -> str:
     return "" if find_spec("openai") else 'a model needs openai: pip install "agentbay-sdk[agent]"'
 
 
+def _bound_answers(stream_class: Any) -> Callable[[Any], Awaitable[None]]:
+    """Return what lets no answer fill the memory of the service.
+
+    Args:
+        stream_class: `AsyncByteStream` of the HTTP library.
+    """
+
+    class Bounded(stream_class):  # type: ignore[misc] # known at run time only
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            async for chunk in self._stream:
+                size += len(chunk)
+                if size > _MAX_ANSWER_BYTES:
+                    raise ModelError(f"gave an answer of more than {_MAX_ANSWER_BYTES >> 20} MiB")
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    async def bound(response: Any) -> None:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ModelError("gave a compressed answer, which it was not asked for")
+        response.stream = Bounded(response.stream)
+
+    return bound
+
+
 def _read_answer(made: Any, messages: Sequence[Message]) -> ModelAnswer:
     message = made.choices[0].message
     calls = [call for call in message.tool_calls or () if call.type == "function"]
+    if len(calls) > _MAX_CALLS:
+        raise ModelError(f"wants {len(calls)} tools called at once, of {_MAX_CALLS} at most")
+    if message.refusal and not calls:
+        raise ModelError(f"refuses: {message.refusal:.300}")
     text = message.content or ""
     sent_back: Message = {"role": "assistant", "content": text}
     if calls:
@@ -158,12 +202,12 @@ def _read_answer(made: Any, messages: Sequence[Message]) -> ModelAnswer:
             }
             for call in calls
         ]
-    tokens = made.usage.total_tokens if made.usage else 0
+    tokens = int(made.usage.total_tokens) if made.usage else 0
     return ModelAnswer(
         text=str(text),
         reasoning=str(getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None) or ""),
         calls=[ToolCall(call.id, call.function.name, _parse_object(call.function.arguments)) for call in calls],
-        tokens=int(tokens) or len(json.dumps([*messages, sent_back])) // _CHARACTERS_PER_TOKEN,
+        tokens=tokens if tokens > 0 else len(json.dumps([*messages, sent_back])) // _CHARACTERS_PER_TOKEN,
         message=sent_back,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from websockets.exceptions import WebSocketException
 
 from agentbay.local.browser.devtools_socket import DevToolsSocket
-from agentbay.local.browser.errors import DevToolsError
+from agentbay.local.browser.errors import DevToolsError, DevToolsTimeout
 from agentbay.local.large_json import load_json
 from agentbay.local.sandbox.service.manager import Sandbox
 from agentbay.local.worker_thread import run_by_size
@@ -77,7 +77,7 @@ class DevTools:
                 await self._websocket.send(json.dumps(message))
                 return await answer
         except TimeoutError as error:
-            raise DevToolsError(f"the browser did not answer within {timeout:.0f} seconds ({method})") from error
+            raise DevToolsTimeout(f"the browser did not answer within {timeout:.0f} seconds ({method})") from error
         except (WebSocketException, OSError) as error:
             raise DevToolsError("the browser has ended") from error
         finally:

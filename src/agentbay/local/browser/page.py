@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Set
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from agentbay._lazy_attrs import define, field
 from agentbay.local.api_errors import PROXY_ERROR_PREFIX
-from agentbay.local.browser.errors import DevToolsError
+from agentbay.local.browser.errors import DevToolsError, DevToolsTimeout
 from agentbay.local.sandbox.service.manager import Sandbox
 
 if TYPE_CHECKING:
@@ -22,10 +23,15 @@ _WORLD = "agentbay"  # an isolated world, where the page cannot change what the 
 _LOAD_SECONDS = 30.0
 _PROXY_ERROR_CHARACTERS = 500
 _SETTLE_SECONDS = 3.0  # for a page that a click has opened
+_HANGS = (
+    "the page does not answer, as one in an endless loop does not; destroy() and initialize() start another browser"
+)
 _POLL_SECONDS = 0.05
 _MAX_ELEMENTS = 200
+_BLANK = "about:blank"
+_MAX_OPENING = 20  # tabs that one action opens
 _MAX_DIALOGS = 100  # reported, and being closed, at most
-_DIALOG_EVENT = "Page.javascriptDialogOpening"
+_DIALOG_EVENT, _OPENING_EVENT = "Page.javascriptDialogOpening", "Page.windowOpen"
 # name: (key, code, Windows virtual key code, text)
 _KEYS = {
     "enter": ("Enter", "Enter", 13, "\r"),
@@ -82,6 +88,7 @@ class BrowserPages:
         self.dialogs: list[str] = []
         self._devtools: DevTools | None = None
         self._target = ""
+        self._opening: list[str] = []  # what tabs show that the action under way opens
         self._sessions: dict[str, str] = {}  # CDP session by target
         self._closing: set[asyncio.Task[Any]] = set()
 
@@ -124,11 +131,12 @@ class BrowserPages:
         ]
 
     async def switch(self, target: str) -> None:
-        """Make a page the current one."""
-        if target not in self._sessions:
-            attached = await self._connection.call("Target.attachToTarget", targetId=target, flatten=True)
-            self._sessions[target] = str(attached.get("sessionId"))
-            await self._connection.call("Page.enable", self._sessions[target])
+        """Make a page the current one.
+
+        Raises:
+            DevToolsError: There is no such page, or it does not answer.
+        """
+        await self._attach(target)
         self._target = target
         await self._call(
             "Page.bringToFront"
@@ -182,7 +190,7 @@ class BrowserPages:
         opened = await self._call("Page.navigate", url=url, timeout=_LOAD_SECONDS)
         if reason := opened.get("errorText"):
             raise DevToolsError(f"{url:.200} cannot be opened: {reason!s:.100}")
-        await self._wait_until_loaded(_LOAD_SECONDS)
+        await self._wait_until_loaded(asyncio.get_running_loop().time() + _LOAD_SECONDS)
         # To the browser, the answer of the egress proxy to plain HTTP is a page like any other.
         shown = await self.read(characters=_PROXY_ERROR_CHARACTERS)
         if not shown.title and shown.text.startswith(PROXY_ERROR_PREFIX):
@@ -195,7 +203,7 @@ class BrowserPages:
         if not isinstance(index, int) or not isinstance(entries, list) or not 0 < index <= len(entries):
             raise DevToolsError("there is no page before this one")
         await self._call("Page.navigateToHistoryEntry", entryId=entries[index - 1].get("id"))
-        await self._wait_until_loaded(_SETTLE_SECONDS)
+        await self._wait_until_loaded(asyncio.get_running_loop().time() + _SETTLE_SECONDS)
 
     async def click(self, selector: str) -> None:
         """Click on an element in its middle."""
@@ -203,10 +211,10 @@ class BrowserPages:
         if not isinstance(place, dict):
             raise DevToolsError("the element has no place on the page")
         at = {"x": place.get("x"), "y": place.get("y"), "button": "left", "clickCount": 1}
-        await self._call("Input.dispatchMouseEvent", type="mouseMoved", **{**at, "button": "none"})
-        await self._call("Input.dispatchMouseEvent", type="mousePressed", **at)
-        await self._call("Input.dispatchMouseEvent", type="mouseReleased", **at)
-        await self._wait_until_loaded(_SETTLE_SECONDS)
+        async with self._settling():
+            await self._call("Input.dispatchMouseEvent", type="mouseMoved", **{**at, "button": "none"})
+            await self._call("Input.dispatchMouseEvent", type="mousePressed", **at)
+            await self._call("Input.dispatchMouseEvent", type="mouseReleased", **at)
 
     async def fill(self, selector: str, text: str) -> None:
         """Replace the text of a field."""
@@ -218,8 +226,8 @@ class BrowserPages:
 
     async def choose(self, selector: str, option: str) -> None:
         """Choose an option of a selection by its text or value."""
-        await self._run("choose", selector=selector, option=option)
-        await self._wait_until_loaded(_SETTLE_SECONDS)
+        async with self._settling():
+            await self._run("choose", selector=selector, option=option)
 
     async def press(self, key: str) -> None:
         """Press a key, by a name of `KEY_NAMES` or a character."""
@@ -227,9 +235,9 @@ class BrowserPages:
             raise DevToolsError(f"there is no key {key!r:.40}; there are {', '.join(KEY_NAMES)} and single characters")
         name, code, number, text = _KEYS.get(key.lower(), (key, "", 0, key))
         fields = {"key": name, "code": code, "windowsVirtualKeyCode": number}
-        await self._call("Input.dispatchKeyEvent", type="keyDown", **fields, **({"text": text} if text else {}))
-        await self._call("Input.dispatchKeyEvent", type="keyUp", **fields)
-        await self._wait_until_loaded(_SETTLE_SECONDS)
+        async with self._settling():
+            await self._call("Input.dispatchKeyEvent", type="keyDown", **fields, **({"text": text} if text else {}))
+            await self._call("Input.dispatchKeyEvent", type="keyUp", **fields)
 
     async def scroll(self, x: float, y: float) -> None:
         """Scroll by parts of the view."""
@@ -240,11 +248,54 @@ class BrowserPages:
         assert self._devtools is not None
         return self._devtools
 
+    async def _attach(self, target: str) -> None:
+        if target in self._sessions:
+            return
+        attached = await self._connection.call("Target.attachToTarget", targetId=target, flatten=True)
+        session = str(attached.get("sessionId"))
+        try:
+            await self._connection.call("Page.enable", session)
+        except DevToolsTimeout as error:
+            raise DevToolsError(_HANGS) from error
+        self._sessions[target] = session
+
+    @asynccontextmanager
+    async def _settling(self) -> AsyncIterator[None]:
+        """Wait for what an action loads, also in the tabs that it opens."""
+        before = {tab.target for tab in await self.tabs()}
+        self._opening.clear()
+        yield
+        deadline = asyncio.get_running_loop().time() + _SETTLE_SECONDS
+        await self._wait_until_loaded(deadline)
+        acting = self._target
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._wait_for_opened(before, deadline)
+        except (DevToolsError, TimeoutError):  # it was closed again or refused, or does not load in time
+            pass
+        finally:
+            self._target = acting
+
+    async def _wait_for_opened(self, before: Set[str], deadline: float) -> None:
+        """Wait until as many tabs have loaded as the page has said it opens."""
+        opened: list[str] = []
+        while len(opened) < len(self._opening):
+            await asyncio.sleep(_POLL_SECONDS)
+            opened = [tab.target for tab in await self.tabs() if tab.target not in before]
+        for target in opened:
+            await self._attach(target)
+            self._target = target
+            while True:
+                if (await self.read(characters=0)).url != _BLANK:  # as it is at first, which counts as loaded
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
+            await self._wait_until_loaded(deadline)
+
     async def _choose_target(self, last: str) -> str:
         targets = [tab.target for tab in await self.tabs()]
         if targets:
             return last if last in targets else targets[0]
-        made = await self._connection.call("Target.createTarget", url="about:blank")
+        made = await self._connection.call("Target.createTarget", url=_BLANK)
         return str(made.get("targetId"))
 
     async def _call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -270,13 +321,12 @@ class BrowserPages:
         result = answer.get("result")
         return result.get("value") if isinstance(result, dict) else None
 
-    async def _wait_until_loaded(self, seconds: float) -> None:
-        """Wait until the page has loaded.
+    async def _wait_until_loaded(self, deadline: float) -> None:
+        """Wait until the page has loaded, or until a time of the event loop.
 
         A page that goes on loading is used as it is.
         """
         await asyncio.sleep(_POLL_SECONDS)  # for a navigation to begin
-        deadline = asyncio.get_running_loop().time() + seconds
         while True:
             if await self._is_loaded() or asyncio.get_running_loop().time() > deadline:
                 return
@@ -289,6 +339,8 @@ class BrowserPages:
             return self._target not in {tab.target for tab in await self.tabs()}
 
     def _on_event(self, method: str, params: dict[str, Any], session: str) -> None:
+        if method == _OPENING_EVENT and params.get("url") not in ("", _BLANK) and len(self._opening) < _MAX_OPENING:
+            self._opening.append(str(params.get("url")))
         if method != _DIALOG_EVENT or len(self._closing) >= _MAX_DIALOGS:
             return
         if len(self.dialogs) < _MAX_DIALOGS:

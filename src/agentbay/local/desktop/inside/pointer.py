@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from Xlib import X
@@ -16,10 +17,14 @@ _MAX_NOTCHES = 1000
 
 
 class Pointer:
-    """Moves the mouse pointer of a display and presses its buttons."""
+    """Moves the mouse pointer of a display and presses its buttons.
 
-    def __init__(self, display: Any) -> None:
-        self._display = display
+    Args:
+        wait_for_program: Waits until the program in focus has handled what was done so far.
+    """
+
+    def __init__(self, display: Any, wait_for_program: Callable[[], None]) -> None:
+        self._display, self._wait_for_program = display, wait_for_program
 
     def screen_size(self) -> tuple[int, int]:
         """Return width and height of the screen in pixels."""
@@ -65,6 +70,9 @@ class Pointer:
             y = from_y + (to_y - from_y) * step // _DRAG_STEPS
             self._move(x, y)
             self._display.sync()
+            if step == _DRAG_STEPS // 2:
+                # A busy program takes the movements that it finds waiting for a single jump.
+                self._wait_for_program()
         xtest.fake_input(self._display, X.ButtonRelease, number)
         self._display.sync()
 

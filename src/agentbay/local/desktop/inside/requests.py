@@ -27,7 +27,7 @@ class Requests:
 
     def __init__(self, display: Any) -> None:
         self.windows, self.applications = Windows(display), Applications()
-        self._display, self._pointer = display, Pointer(display)
+        self._display, self._pointer = display, Pointer(display, self.windows.wait_for_program)
         self._keyboard = Keyboard(display, self.windows.wait_for_program)
         self._view: LiveView | None = None
 

@@ -56,7 +56,7 @@ class Limits:
         output_bytes: Bytes kept of each output stream of a command.
     """
 
-    processes: int | None = 256
+    processes: int | None = 1024
     memory_bytes: int | None = None
     open_files: int | None = 4096
     file_size: int | None = None
