@@ -154,6 +154,8 @@ class Program:
         await self.agents()
         await self.extensions()
         await self.beta()
+        await self.simulated_phones()
+        await self.links()
         print(json.dumps(self.found, sort_keys=True))
 
     async def browser(self):
@@ -180,6 +182,12 @@ class Program:
         await self.step("endpoint: refused", browser.get_endpoint_url, {"refuse": "No link"})
         await self.step("destroy", browser.destroy, {"text": "stopped"})
         await self.step("state after destroy", browser.is_initialized)
+        await self.step("option after destroy", lambda: browser.get_option() is None)
+        started = (await self.session()).browser
+        await self.step("option: before", started.get_option)
+        self.tell("start", {"Port": 9333})
+        await resolve(started.initialize(BrowserOption(use_stealth=True)))
+        await self.step("option", lambda: [started.get_option().use_stealth, started.get_option().viewport])
         message = BrowserNotifyMessage("call-for-user", 7, 101, "captcha", "takeover", {"max_wait_time": 180})
         await self.step("message", lambda: message)
 
@@ -321,6 +329,45 @@ class Program:
         await self.step("network.describe", lambda: network.describe("net-1"), {"Online": True})
         await self.step("network.describe: refused", lambda: network.describe("net-1"), {"refuse": "No"})
         await self.step("network.describe: nothing", lambda: network.describe(""))
+
+    async def simulated_phones(self):
+        made = getattr(agentbay, f"{self.kind}MobileSimulateService")(self.client)
+        self.found["simulate: defaults"] = simple(
+            [made.get_simulate_enable(), made.get_simulate_mode(), made.get_simulate_context_id()]
+        )
+        made.set_simulate_enable(True)
+        made.set_simulate_mode(agentbay.MobileSimulateMode.SENSORS_ONLY)
+        made.set_simulate_context_id("ctx-1")
+        self.found["simulate: set"] = simple(
+            [made.get_simulate_enable(), made.get_simulate_mode(), made.get_simulate_context_id()]
+        )
+        await self.step("simulate: configuration", made.get_simulate_config)
+        bound = agentbay.ContextSync.new("ctx-2", "/data", agentbay.SyncPolicy())
+        entry = {"FileName": "dev_info.json", "FilePath": "/data_mobile_dev_info/dev_info.json", "FileId": "f"}
+        for name, answer in (("there", [entry]), ("not there", []), ("refused", {"refuse": "No"})):
+            await self.step(f"simulate: has_mobile_info, {name}", lambda: made.has_mobile_info(bound), answer)
+        await self.step("simulate: has_mobile_info, no path", lambda: made.has_mobile_info(bound_to("ctx-2", "")))
+        await self.step("simulate: has_mobile_info, no context", lambda: made.has_mobile_info(bound_to("", "/data")))
+        context = {"Id": "ctx-3", "Name": "n", "State": "available"}
+        for name, answers in (
+            ("no context", ({"refuse": "No"},)),
+            ("no URL", (context, {"refuse": "No"})),
+        ):
+            await self.step(f"simulate: upload, {name}", lambda: made.upload_mobile_info('{"a": 1}'), *answers)
+        await self.step(
+            "simulate: upload, its own", lambda: made.upload_mobile_info('{"a": 1}', bound), {"refuse": "No"}
+        )
+        await self.step("simulate: upload, nothing", lambda: made.upload_mobile_info(""))
+        await self.step("simulate: upload, no JSON", lambda: made.upload_mobile_info("{"))
+
+    async def links(self):
+        session = await self.session()
+        for name in ("get_token", "get_link_url"):
+            await self.step(f"links: {name}", getattr(session, name))
+
+
+def bound_to(context, path):
+    return agentbay.ContextSync(context_id=context, path=path)
 
 
 if __name__ == "__main__":

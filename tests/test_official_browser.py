@@ -14,7 +14,7 @@ from tests.capture import Answered, Captured
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("official_browser.py")
-ACCIDENT = re.compile(r'("trace_id": )"[0-9a-f]{32}"')
+ACCIDENT = re.compile(r'(?<="trace_id": ")[0-9a-f]{32}|(?<=mobile_sim_)[0-9a-f]{32}_[0-9]+')
 
 REFUSAL = re.compile(r"Error: (\S+) code: \d+, (.*?) request id: .*")
 
@@ -24,6 +24,14 @@ SENT_DIFFERENTLY = {
     "sync skills.bind: refused": "the same",
 }
 READ_DIFFERENTLY = {"sync skills.bind": "it succeeds", "sync skills.bind: refused": "the service's reason is told"}
+for _flavour in ("sync", "async"):
+    READ_DIFFERENTLY |= {
+        f"{_flavour} simulate: has_mobile_info, no path": "a path is refused when it is set",
+        f"{_flavour} simulate: has_mobile_info, refused": "an error of this package, not one of the HTTP layer",
+        f"{_flavour} simulate: upload, its own": "a failed result, as for every other reason",
+        f"{_flavour} simulate: upload, no URL": "the same",
+        f"{_flavour} simulate: upload, no context": "the service's reason is told",
+    }
 
 
 class Service:
@@ -45,7 +53,7 @@ class Service:
         if request.action == "CreateMcpSession":
             return {**envelope, "Data": {"SessionId": "session-1", "Success": True, "ToolList": "[]"}}
         written = {name: read(value) for name, value in fields.items()}
-        self.steps[self.step].append((request.action, json.loads(ACCIDENT.sub(r'\1"ID"', json.dumps(written)))))
+        self.steps[self.step].append((request.action, json.loads(ACCIDENT.sub("ID", json.dumps(written)))))
         made = self.answers[0] if self.answers else {}
         self.answers = self.answers[1:] or self.answers
         if isinstance(made, dict) and "refuse" in made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -354,6 +355,22 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
                 request_id=reply.request_id,
             )
         return OperationResult(request_id=reply.request_id, success=True, data=link.url)
+
+    def get_token(self) -> str:
+        """Return `token`, which programs should read instead.
+
+        Deprecated, as in the official package.
+        """
+        warnings.warn("get_token() is deprecated: read session.token", DeprecationWarning, stacklevel=2)
+        return self.token
+
+    def get_link_url(self) -> str:
+        """Return `link_url`, which programs should read instead.
+
+        Deprecated, as in the official package.
+        """
+        warnings.warn("get_link_url() is deprecated: read session.link_url", DeprecationWarning, stacklevel=2)
+        return self.link_url
 
     async def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:
