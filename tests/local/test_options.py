@@ -175,4 +175,4 @@ def test_what_nothing_could_hold(options: tuple[str, ...], said: str, way_out: s
 def test_the_default_has_no_such_limits():
     """Without options, a session has the limits that the documentation tells."""
     with embedded() as (_, wire), wire.session() as session:
-        assert wire.stdout(session, "bash -c 'ulimit -n; ulimit -u'") == "4096\n256\n"
+        assert wire.stdout(session, "bash -c 'ulimit -n; ulimit -u'") == "4096\n1024\n"
