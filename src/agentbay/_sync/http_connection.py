@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections
 _MAX_HEAD_BYTES = 64 << 10  # of a plain head; h11 reads a larger one, up to its own limit
 _READ_BYTES = 64 << 10  # in one call
-_LARGE_READ_BYTES = 256 << 10  # in one call, of a large body
+_BODY_READ_BYTES = 16 << 10  # of a body that is joined: for larger pieces the allocator asks for fresh pages each time
+_LARGE_READ_BYTES = 256 << 10  # of one that is larger than
+_LARGE_BODY_BYTES = 4 << 20
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
@@ -149,13 +151,14 @@ class SyncPlainExchange:
     def read_body(self, timeout: float | None) -> Iterator[bytes]:
         """Yield the body of the answer as it comes."""
         data, self.received = self.received[: self._body_bytes_left], self.received[self._body_bytes_left :]
+        most = _LARGE_READ_BYTES if self._body_bytes_left > _LARGE_BODY_BYTES else _BODY_READ_BYTES
         while True:
             self._body_bytes_left -= len(data)
             if data:
                 yield data
             if not self._body_bytes_left:
                 return
-            data = self._stream.read(min(self._body_bytes_left, _LARGE_READ_BYTES), timeout)
+            data = self._stream.read(min(self._body_bytes_left, most), timeout)
             if not data:
                 raise Disconnected("The server closed the connection before the end of its answer.")
 
