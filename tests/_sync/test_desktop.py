@@ -34,9 +34,10 @@ wm geometry . 400x300+200+150
 set log [open log.txt w]
 fconfigure $log -buffering line -encoding utf-8
 proc say {args} {global log; puts $log [join $args " "]}
+proc work {} {set end [expr {[clock milliseconds] + 200}]; while {[clock milliseconds] < $end} {}}
 pack [entry .entry -textvariable content] -fill x
 pack [canvas .canvas -background #ff0000] -expand 1 -fill both
-bind .canvas <ButtonPress> {say press %b %X %Y; after 200}
+bind .canvas <ButtonPress> {say press %b %X %Y; work}
 bind .canvas <ButtonRelease> {say release %b %X %Y}
 bind .canvas <Double-Button-1> {say double %X %Y}
 bind .canvas <B1-Motion> {say drag %X %Y}
