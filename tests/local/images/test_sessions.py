@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -13,9 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.local.contexts.actions import context_files, sync_item, wait_for_transfers
 from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox, symlink, tar
 from tests.local.raw import Refused, Wire, embedded
-from tests.local.traces import PATIENCE, eventually
+from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
 from tests.local.users import User
 
 pytestmark = needs_busybox
@@ -156,6 +160,38 @@ def test_mounts_and_uploads_of_contexts(running: Wire) -> None:
         assert running.sh(session, "echo kept > /srv/shared/f && cat shared/f")["stdout"] == "kept\n"
     with running.session(ImageId="root:1", PersistenceDataList=json.dumps(items)) as session:
         assert running.sh(session, "cat /srv/shared/f")["stdout"] == "kept\n"
+
+
+@pytest.mark.parametrize("image", ["root:1", ""], ids=["image", "fork of the machine"])
+def test_uploads_of_a_dead_session(running: Wire, image: str) -> None:
+    """What a session on layers has written is uploaded when its process 1 was killed: its overlay is mounted again."""
+    context = running.data("GetContext", Name=f"dead-{image[:4]}", AllowCreate=True)["Id"]
+    top, marker = "/home/wuying/data", unique_seconds()
+    given = {"ImageId": image} if image else {}
+    session = running.create(PersistenceDataList=[sync_item(context, top)], **given)
+    wait_for_transfers(running, session)
+    running.stdout(session, f"mkdir -p {top}; echo before > {top}/first")
+    (fork,) = running.data("ForkSession", SessionId=session, Count=1)
+    running.data("DeleteSessionAsync", SessionId=fork["SessionId"])
+    running.stdout(session, f"echo after > {top}/second; cd /tmp; sleep {marker} > /dev/null 2>&1 &")
+    assert eventually(lambda: processes_with(marker))
+    status = Path(f"/proc/{processes_with(marker)[0]}/status").read_text()
+    os.kill(int(re.search(r"PPid:\s+(\d+)", status)[1]), signal.SIGKILL)  # type: ignore[index]
+    assert eventually(lambda: running.status(session) == "FINISH")
+    assert context_files(running, context, top) == {"first": b"before\n", "second": b"after\n"}
+
+
+def test_overlays_wait_for_no_disk(running: Wire) -> None:
+    """An overlay writes nothing to the disk at once, or its end would wait for all that anybody has written there."""
+    with running.session(ImageId="root:1") as session, running.session() as other:
+        running.stdout(other, "echo x > written")
+        (fork,) = running.data("ForkSession", SessionId=other, Count=1)
+        for one in (session, other, fork["SessionId"]):
+            mounts = running.stdout(one, "cat /proc/mounts").splitlines()
+            overlays = [mount.split()[3] for mount in mounts if mount.startswith("overlay ")]
+            assert overlays
+            assert all("volatile" in options for options in overlays)  # or "fsync=volatile"
+        running.data("DeleteSessionAsync", SessionId=fork["SessionId"])
 
 
 def test_pause_and_many_at_once(running: Wire) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from agentbay.local.sandbox.service import python_environment
 from agentbay.local.sandbox.service.errors import IsolationUnavailable
 from agentbay.local.sandbox.service.spec import BindMount, IsolationMode, SandboxSpec
-from agentbay.local.sandbox.shared import python_files
+from agentbay.local.sandbox.shared import dirfd, python_files
 from agentbay.local.sandbox.shared.sandbox_config import (
     IMAGE_DIRECTORY,
     PYTHON_DIRECTORY,
@@ -137,7 +138,12 @@ def _make_plain_directories(root: Path, owner: tuple[int, int] | None) -> None:
 
 
 def make_own_directory(directory: Path, owner: tuple[int, int] | None) -> None:
-    """Make the directory of an overlay's upper and work directories."""
+    """Make the directory of an overlay's upper and work directories.
+
+    A work directory of before is removed: the kernel takes that of a volatile overlay only once.
+    """
+    with suppress(FileNotFoundError), dirfd.open_path(str(directory)) as fd:
+        dirfd.remove(WORK_DIRECTORY, fd)
     for name in ("", UPPER_DIRECTORY, WORK_DIRECTORY):
         _make_directory(directory / name, 0o755, owner)
 

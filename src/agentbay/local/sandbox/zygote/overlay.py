@@ -21,6 +21,10 @@ from agentbay.local.sandbox.shared.syscalls import (
 from agentbay.local.sandbox.zygote import idmap
 
 STAGING_DIRECTORIES = ("layers/own", "root")  # must be in the working directory
+# userxattr: the only marks of directories that an ordinary user can set, so all layers have these
+# volatile: files of a session need not survive the machine. Otherwise the end of each overlay would wait until the disk
+# has all that anybody has written to its file system, and each file that is changed first would be written at once.
+OPTIONS = "userxattr,volatile"
 _WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _LAYER = _WRITABLE | MOUNT_ATTR_RDONLY
 
@@ -39,9 +43,8 @@ def mount_overlay(layers: Sequence[str], own: str, mount_idmap: int) -> None:
         syscalls.attach_tree(idmap.clone_idmapped(layer, _LAYER, mount_idmap), f"layers/{number}")
     os.chdir("layers")
     lower = ":".join(str(number) for number in reversed(range(len(layers))))
-    # userxattr: the only marks of directories that an ordinary user can set, so all layers have these
-    options = f"userxattr,lowerdir={lower},upperdir=own/{UPPER_DIRECTORY},workdir=own/{WORK_DIRECTORY}"
-    syscalls.mount("overlay", "../root", MS_NOSUID | MS_NODEV, options)
+    places = f"lowerdir={lower},upperdir=own/{UPPER_DIRECTORY},workdir=own/{WORK_DIRECTORY}"
+    syscalls.mount("overlay", "../root", MS_NOSUID | MS_NODEV, f"{OPTIONS},{places}")
     os.chdir("..")
 
 

@@ -24,7 +24,7 @@ _DELETED = (
 )
 _KERNEL_DIRECTORIES = ("/dev", "/proc")
 # Without these features an upper layer holds whole files only, and refers to nothing below.
-_OPTIONS = "metacopy=off,redirect_dir=off,index=off"
+_OPTIONS = "volatile,metacopy=off,redirect_dir=off,index=off"  # volatile: see `overlay.OPTIONS`
 _UPPER, _LOWER = "run/upper", "run/lower"  # where the layers are while an overlay is made, below the new root
 
 
