@@ -11,11 +11,19 @@ from pathlib import Path
 import attrs
 
 from agentbay.local.builds import layers
-from agentbay.local.builds.context_files import BuildContext
+from agentbay.local.builds.context_files import BuildContext, FileSource
 from agentbay.local.builds.copying import CopyStep
 from agentbay.local.builds.dockerfile import Dockerfile, Instruction, Stage
+from agentbay.local.builds.image_files import ImageFiles
 from agentbay.local.builds.run_step import CommandRunner
-from agentbay.local.builds.stage import SETTINGS, StageState, collect_settings, expand_heredoc, expand_word
+from agentbay.local.builds.stage import (
+    SETTINGS,
+    StageState,
+    collect_settings,
+    expand_heredoc,
+    expand_word,
+    needed_stages,
+)
 from agentbay.local.images import image_config
 from agentbay.local.images.errors import BuildFailed, ImageError
 from agentbay.local.images.image_config import ImageConfig
@@ -24,7 +32,7 @@ from agentbay.local.images.job_output import JobOutput
 from agentbay.local.images.layer_writer import EntrySource
 from agentbay.local.images.merged_view import MergedView
 from agentbay.local.images.service import ImageService
-from agentbay.local.images.store import Image
+from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.sessions.images import IMAGES
 
 _EMPTY = "scratch"
@@ -60,7 +68,7 @@ class Build:
         self._kept: list[str] = []
         self._finished: dict[str, StageState] = {}
         self._cancelled = False
-        self._number, self._steps = 0, sum(1 + len(stage.instructions) for stage in request.dockerfile.stages)
+        self._number = self._steps = 0
 
     async def run(self) -> Image:
         """Build the image.
@@ -73,7 +81,10 @@ class Build:
             self._context = await asyncio.to_thread(BuildContext, self._archive)
             given = await asyncio.to_thread(self._global_arguments)
             stages = self._request.dockerfile.stages
-            for number, stage in enumerate(stages):
+            needed = await asyncio.to_thread(needed_stages, stages, given)
+            self._steps = sum(1 + len(stages[number].instructions) for number in needed)
+            for number in needed:
+                stage = stages[number]
                 state = await self._start_stage(stage, given)
                 await self._build_stage(stage, state, given)
                 self._finished |= {str(number): state, **({stage.name: state} if stage.name else {})}
@@ -152,6 +163,13 @@ class Build:
         self._keep(image.layers)
         return image
 
+    async def _find_origin(self, instruction: Instruction) -> tuple[list[str], str]:
+        """Return the layers from which `COPY --from` takes files, and what they are."""
+        wanted = instruction.flags["from"]
+        if finished := self._finished.get(wanted.lower()):
+            return finished.chains, f"the stage {wanted}"
+        return (await self._find_image(instruction, wanted)).layers, f"the image {wanted}"
+
     async def _build_stage(self, stage: Stage, state: StageState, given: Mapping[str, str]) -> None:
         for instruction in stage.instructions:
             self._say_step(instruction)
@@ -196,24 +214,47 @@ class Build:
     async def _copy(self, instruction: Instruction, state: StageState) -> None:
         if instruction.flags.get("chown"):
             self._say("--chown means nothing here: all files belong to the one user of a session")
-        step, digest = await asyncio.to_thread(self._plan_copy, instruction, state)
-        chain = layers.step_chain(state.chains, "COPY", digest)
+        if "from" in instruction.flags:
+            await self._copy_from(instruction, state)
+            return
+        assert self._context is not None
+        step = await asyncio.to_thread(self._plan_copy, instruction, state, self._context)
+        chain = layers.step_chain(state.chains, "COPY", await asyncio.to_thread(step.digest))
         sources: list[EntrySource] = [step.files, *step.archives]
         await self._add_layer(instruction, state, chain, partial(layers.write_layer, sources=sources))
 
-    def _plan_copy(self, instruction: Instruction, state: StageState) -> tuple[CopyStep, str]:
-        assert self._context is not None
+    async def _copy_from(self, instruction: Instruction, state: StageState) -> None:
+        chains, name = await self._find_origin(instruction)
+        # The layers stand for their files: nothing has to be read to know that nothing has changed.
+        facts = (chains[-1:], self._words(instruction, state), state.config.workdir, instruction.flags.get("chmod"))
+        chain = layers.step_chain(state.chains, "COPY --from", *facts)
+
+        def write(store: ImageStore, below: list[str], made: str) -> None:
+            origin = ImageFiles(store.layer_paths(chains), name)
+            try:
+                step = self._plan_copy(instruction, state, origin)
+                layers.write_layer(store, below, made, [step.files, *step.archives])
+            finally:
+                origin.close()
+
+        await self._add_layer(instruction, state, chain, write)
+
+    def _plan_copy(self, instruction: Instruction, state: StageState, origin: FileSource) -> CopyStep:
         contents = {
             heredoc.word: expand_heredoc(instruction, heredoc, state.variables) for heredoc in instruction.heredocs
         }
-        given = instruction.exec_form()
-        words = given or [word if word in contents else state.expand(instruction, word) for word in instruction.words()]
+        words = self._words(instruction, state)
         view = MergedView(self._store.layer_paths(state.chains)[::-1])
         try:
-            step = CopyStep(instruction, words, contents, self._context, state.config.workdir, view)
-            return step, step.digest()
+            return CopyStep(instruction, words, contents, origin, state.config.workdir, view)
         finally:
             view.close()
+
+    def _words(self, instruction: Instruction, state: StageState) -> list[str]:
+        if given := instruction.exec_form():
+            return given
+        kept = {heredoc.word for heredoc in instruction.heredocs}
+        return [word if word in kept else state.expand(instruction, word) for word in instruction.words()]
 
     async def _run(self, instruction: Instruction, state: StageState) -> None:
         argv = instruction.exec_form() or [*state.shell, _script(instruction)]

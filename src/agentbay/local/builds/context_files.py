@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import attrs
 
@@ -17,6 +17,7 @@ from agentbay.local.images.archives import FilePart
 from agentbay.local.images.errors import DamagedImage, LimitExceeded
 from agentbay.local.images.layer_source import LayerSource
 from agentbay.local.images.layer_writer import WHITEOUT_PREFIX, EntrySource, split_name
+from agentbay.local.images.merged_view import MAX_LINKS, MAX_STEPS
 from agentbay.local.images.tar_reader import TarEntry, TarReader
 
 _MAX_ENTRIES, _MAX_NAME_CHARACTERS = 500_000, 256 << 20  # of a context
@@ -25,15 +26,48 @@ _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 
 
 @attrs.frozen
-class ContextFile:
-    """A file, directory or link of a context.
+class SourceFile:
+    """A file, directory or link that can be copied.
 
     Attributes:
-        offset: Where its content begins in the archive.
+        entry: With its name where it is.
+        offset: Where its content begins in the archive of a context.
     """
 
     entry: TarEntry
-    offset: int
+    offset: int = 0
+
+
+class FileSource(Protocol):
+    """Files from which COPY takes some: those of the context, of a stage or of an image."""
+
+    def find(self, pattern: str) -> list[str]:
+        """Return the paths that a source of COPY means, in order."""
+        ...
+
+    def missing(self, pattern: str) -> str:
+        """Return why a pattern means no file."""
+        ...
+
+    def kind(self, path: str) -> str:
+        """Return "file", "directory" or another kind, links resolved that lead somewhere."""
+        ...
+
+    def below(self, path: str) -> Iterator[tuple[str, SourceFile]]:
+        """Yield what is in a directory, at any depth, by paths relative to it."""
+        ...
+
+    def file(self, path: str) -> SourceFile:
+        """Return one file, links resolved that lead somewhere."""
+        ...
+
+    def is_archive(self, path: str) -> bool:
+        """Return whether a file is a tar archive that ADD unpacks."""
+        ...
+
+    def open(self, found: SourceFile) -> IO[bytes]:
+        """Open a file."""
+        ...
 
 
 class BuildContext:
@@ -48,17 +82,17 @@ class BuildContext:
 
     def __init__(self, archive: Path) -> None:
         self._archive = archive
-        self._files: dict[str, ContextFile] = {}
+        self._files: dict[str, SourceFile] = {}
         self._name_characters = 0
         with open(archive, "rb") as file:
             reader = TarReader(file.read)
             for entry in reader:
                 path = "/".join(split_name(entry.name))
-                self._add(path, ContextFile(entry, file.tell()))
+                self._add(path, SourceFile(entry, file.tell()))
                 file.seek(entry.size, 1)
                 reader.skip()
 
-    def _add(self, path: str, found: ContextFile) -> None:
+    def _add(self, path: str, found: SourceFile) -> None:
         if len(self._files) >= _MAX_ENTRIES:
             raise LimitExceeded(f"The context has more than {_MAX_ENTRIES:,} files: leave some out by .dockerignore.")
         self._name_characters += len(path) + len(found.entry.link)
@@ -70,7 +104,7 @@ class BuildContext:
             target = self._files.get("/".join(split_name(found.entry.link)))
             if target is None:
                 raise DamagedImage(f"The context has a link to {found.entry.link!r:.200}, which it does not hold.")
-            found = ContextFile(target.entry, target.offset)
+            found = SourceFile(target.entry, target.offset)
         if path and found.entry.kind in ("file", "directory", "symlink"):
             self._files[path] = found
 
@@ -80,43 +114,67 @@ class BuildContext:
         The source "" is the whole context. It may have shell wildcards.
         """
         path = posixpath.normpath(f"/{pattern}").strip("/")
-        if path in self._files or not path:
+        if not path or path in self._files or self._real(path) is not None:
             return [path]
         parts = path.split("/")
         return sorted(known for known in self._files if _matches(known.split("/"), parts))
 
+    def missing(self, pattern: str) -> str:
+        """Return why a pattern means no file."""
+        return f"the context has no file {pattern!r:.200}; perhaps .dockerignore leaves it out, or it is outside"
+
     def kind(self, path: str) -> str:
-        """Return "file", "directory" or "symlink".
+        """Return "file" or "directory", links resolved, or "symlink" for one that leads nowhere.
 
         The path "" is the whole context.
         """
-        found = self._files.get(path)
-        return found.entry.kind if found else "directory"
+        return self.file(path).entry.kind if self._real(path) != "" else "directory"
 
-    def below(self, path: str) -> Iterator[tuple[str, ContextFile]]:
+    def below(self, path: str) -> Iterator[tuple[str, SourceFile]]:
         """Yield what is in a directory, at any depth, by paths relative to it."""
-        start = f"{path}/" if path else ""
+        start = f"{real}/" if (real := self._real(path)) else ""
         for known in sorted(self._files):
             if known.startswith(start):
                 yield known.removeprefix(start), self._files[known]
 
-    def file(self, path: str) -> ContextFile:
-        """Return one file or link."""
-        return self._files[path]
+    def file(self, path: str) -> SourceFile:
+        """Return one file, links resolved."""
+        return self._files[self._real(path) or path]
 
     def is_archive(self, path: str) -> bool:
         """Return whether a file is a tar archive, compressed or not, which ADD unpacks."""
-        found = self._files.get(path)
+        found = self._files.get(self._real(path) or path)
         if found is None or found.entry.kind != "file":
             return False
-        with self.open(found.offset, found.entry.size) as file, suppress(DamagedImage):
+        with self.open(found) as file, suppress(DamagedImage):
             start = LayerSource(file, lambda _: None).read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
             return start[_TAR_MAGIC_AT:] == _TAR_MAGIC
         return False
 
-    def open(self, offset: int, size: int) -> IO[bytes]:
-        """Open a part of the archive."""
-        return FilePart(self._archive, offset, size)  # type: ignore[return-value]
+    def open(self, found: SourceFile) -> IO[bytes]:
+        """Open a file."""
+        return FilePart(self._archive, found.offset, found.entry.size)  # type: ignore[return-value]
+
+    def _real(self, path: str) -> str | None:
+        """Return a path with its links resolved inside the context, None if it leads nowhere."""
+        pending, place, links_left = path.split("/")[::-1], list[str](), MAX_LINKS
+        for _ in range(MAX_STEPS):
+            if not pending:
+                break
+            part = pending.pop()
+            if part == "..":  # at the root it stays there
+                place = place[:-1]
+                continue
+            place.append(part)
+            found = self._files.get("/".join(place))
+            if found is not None and found.entry.kind == "symlink" and links_left:
+                links_left -= 1
+                place = [] if found.entry.link.startswith("/") else place[:-1]
+                pending += [below for below in reversed(found.entry.link.split("/")) if below not in ("", ".")]
+        if pending:
+            return None
+        real = "/".join(place)
+        return real if not real or real in self._files else None
 
 
 @attrs.frozen
@@ -125,20 +183,20 @@ class Copied:
 
     Attributes:
         entry: With its name in the image.
-        offset: Where its content begins in the archive of the context.
-        content: The content itself, if it does not come from that archive.
+        found: What is copied.
+        content: The content itself, if it is no file of the source.
     """
 
     entry: TarEntry
-    offset: int = 0
+    found: SourceFile | None = None
     content: bytes | None = None
 
 
 class CopiedFiles:
     """What a step puts into an image, as entries of a layer."""
 
-    def __init__(self, context: BuildContext, copied: Iterable[Copied]) -> None:
-        self._context, self._copied = context, list(islice(copied, _MAX_ENTRIES + 1))
+    def __init__(self, source: FileSource, copied: Iterable[Copied]) -> None:
+        self._source, self._copied = source, list(islice(copied, _MAX_ENTRIES + 1))
         if len(self._copied) > _MAX_ENTRIES:  # its sources may name the same files again and again
             raise LimitExceeded(f"It copies more than {_MAX_ENTRIES:,} files.")
         self._current: Copied | None = None
@@ -156,7 +214,8 @@ class CopiedFiles:
         if current.content is not None:
             yield current.content
             return
-        with self._context.open(current.offset, current.entry.size) as file:
+        assert current.found is not None
+        with self._source.open(current.found) as file:
             while piece := file.read(_PIECE_BYTES):
                 yield piece
 
@@ -168,12 +227,12 @@ class CopiedFiles:
 class UnpackedArchive:
     """The content of an archive, as entries of a layer below a directory."""
 
-    def __init__(self, context: BuildContext, path: str, directory: str) -> None:
-        self._context, self._found, self._directory = context, context.file(path), directory
+    def __init__(self, source: FileSource, path: str, directory: str) -> None:
+        self._source, self._found, self._directory = source, source.file(path), directory
         self._reader: TarReader | None = None
 
     def __iter__(self) -> Iterator[TarEntry]:
-        with self._context.open(self._found.offset, self._found.entry.size) as file:
+        with self._source.open(self._found) as file:
             self._reader = TarReader(LayerSource(file, lambda _: None).read)
             for entry in self._reader:
                 link = self._place(entry.link) if entry.kind == "hardlink" else entry.link

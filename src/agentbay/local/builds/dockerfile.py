@@ -19,7 +19,7 @@ _FLAGS = {  # by instruction: the flags that it may have
     "ADD": {"chmod", "chown"},
     "ARG": set[str](),
     "CMD": set[str](),
-    "COPY": {"chmod", "chown", "link"},
+    "COPY": {"chmod", "chown", "from", "link"},
     "ENTRYPOINT": set[str](),
     "ENV": set[str](),
     "FROM": {"platform"},
@@ -259,6 +259,8 @@ def _check_copy(instruction: Instruction) -> None:
         for source in words[:-1]:
             if re.match(r"(https?|ftp|git|ssh)://|git@", source):
                 raise instruction.error(f"{source:.200} is no local file: fetch it with RUN")
+    if instruction.flags.get("from") == "":
+        raise instruction.error("--from must name a stage or an image")
     mode = instruction.flags.get("chmod", "0")
     if not re.fullmatch(r"[0-7]{1,4}", mode):
         raise instruction.error(f"--chmod={mode:.40} is no octal mode, such as 755")

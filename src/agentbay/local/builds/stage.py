@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from agentbay.local.builds.dockerfile import Heredoc, Instruction
+from agentbay.local.builds.dockerfile import Heredoc, Instruction, Stage
 from agentbay.local.builds.words import expand, expand_text
 from agentbay.local.images.image_config import ImageConfig
 
@@ -52,6 +52,25 @@ class StageState:
             BuildFailed: A variable is malformed.
         """
         return expand_word(instruction, word, self.variables)
+
+
+def needed_stages(stages: Sequence[Stage], given: Mapping[str, str]) -> list[int]:
+    """Return the numbers of the stages that the last one needs, and of itself, in order.
+
+    Args:
+        given: The values of the ARG before the first FROM.
+    """
+    uses, known = list[set[int]](), dict[str, int]()
+    for number, stage in enumerate(stages):
+        names = {instruction.flags.get("from", "").lower() for instruction in stage.instructions}
+        names.add(expand_word(stage.start, stage.image, given).lower())
+        uses.append({known[name] for name in names if name in known})
+        known |= {str(number): number, **({stage.name: number} if stage.name else {})}
+    needed = {len(stages) - 1}
+    for number in reversed(range(len(stages))):
+        if number in needed:
+            needed |= uses[number]
+    return sorted(needed)
 
 
 def expand_word(instruction: Instruction, word: str, variables: Mapping[str, str]) -> str:

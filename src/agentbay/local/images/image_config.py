@@ -36,8 +36,7 @@ class ImageConfig:
 
     Attributes:
         user: As the image names it: a name or a number, perhaps with a group after a colon.
-        entrypoint: Recorded; a session does not start it.
-        command: Recorded likewise.
+        entrypoint: Starts with each session, with `command` as arguments.
         os: The operating system.
     """
 
@@ -194,7 +193,7 @@ def _find_program(view: MergedView, name: str, path: str) -> str:
             found = view.find(place)
             # Of a link, what counts is where it leads: `real_directory` resolves the whole path.
             found = view.find(view.real_directory(place)) if found is not None else None
-            if found is not None and found.kind == "other" and found.mode & 0o111:
+            if found is not None and found.kind == "file" and found.mode & 0o111:
                 return f"{directory.rstrip('/')}/{name}"
     return ""
 
@@ -202,7 +201,7 @@ def _find_program(view: MergedView, name: str, path: str) -> str:
 def _read_text(view: MergedView, path: str) -> str:
     try:
         place = view.real_directory(tuple(path.split("/")))
-        if (found := view.find(place)) is None or found.kind != "other":
+        if (found := view.find(place)) is None or found.kind != "file":
             return ""
         with view.open_lower_parent(place) as directory:
             fd = os.open(place[-1], dirfd.FILE_OPEN_FLAGS, dir_fd=directory)

@@ -17,15 +17,15 @@ from agentbay.local.sandbox.shared import dirfd
 
 Parts = tuple[str, ...]
 OPAQUE_ATTRIBUTE = "user.overlay.opaque"  # overlayfs: hides the entries that lower layers have in a directory
-_MAX_LINKS = 40  # as the kernel follows in one path
-_MAX_STEPS = 500  # in one path, and so parts of what it leads to
+MAX_LINKS = 40  # as the kernel follows in one path
+MAX_STEPS = 500  # in one path, and so parts of what it leads to
 
 
 class Found(NamedTuple):
     """What a path leads to.
 
     Attributes:
-        kind: "directory", "symlink" or "other".
+        kind: "directory", "symlink", "file" or "other".
         depth: The layer that has it, 0 for the highest.
     """
 
@@ -40,7 +40,7 @@ class _Left:
     """What may still be followed in one path."""
 
     def __init__(self) -> None:
-        self.links, self.steps = _MAX_LINKS, _MAX_STEPS
+        self.links, self.steps = MAX_LINKS, MAX_STEPS
 
 
 class MergedView:
@@ -115,31 +115,70 @@ class MergedView:
         with dirfd.open_directory(self._tops[found.depth], path[:-1]) as fd:
             yield fd
 
+    def list_directory(self, path: Parts) -> dict[str, Found]:
+        """Return what a real directory has in the whole stack, by name."""
+        listed: dict[str, Found | None] = {}
+        for depth, top in enumerate(self._tops):
+            fd, is_hidden = _open_in(top, path)
+            if fd is not None:
+                try:
+                    for name in os.listdir(fd):
+                        if name not in listed:
+                            listed[name] = _describe(fd, name, depth)
+                finally:
+                    os.close(fd)
+            if is_hidden:
+                break
+        return {name: found for name, found in listed.items() if found is not None}
+
     def _find_in(self, depth: int, top: int, path: Parts) -> tuple[Found | None, bool]:
         """Return what one layer has at a path, and whether it hides those below."""
-        fd, is_hidden = os.dup(top), False
+        fd, is_hidden = _open_in(top, path[:-1])
+        if fd is None:
+            return None, is_hidden
         try:
-            for number, part in enumerate(path):
-                with suppress(OSError):
-                    is_hidden = is_hidden or os.getxattr(fd, OPAQUE_ATTRIBUTE) == b"y"
-                try:
-                    status = os.stat(part, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    return None, is_hidden
-                if is_whiteout(status):
-                    return None, True
-                if number == len(path) - 1:
-                    target = os.readlink(part, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else ""
-                    return Found(_kind(status), stat.S_IMODE(status.st_mode), status.st_mtime, depth, target), False
-                if not stat.S_ISDIR(status.st_mode):
-                    return None, True
-                below = os.open(part, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=fd)
-                os.close(fd)
-                fd = below
-            status = os.fstat(fd)
-            return Found("directory", stat.S_IMODE(status.st_mode), status.st_mtime, depth, ""), False
+            if not path:
+                status = os.fstat(fd)
+                return Found("directory", stat.S_IMODE(status.st_mode), status.st_mtime, depth, ""), False
+            try:
+                found = _describe(fd, path[-1], depth)
+            except FileNotFoundError:
+                return None, is_hidden
+            return found, found is None
         finally:
             os.close(fd)
+
+
+def _open_in(top: int, path: Parts) -> tuple[int | None, bool]:
+    """Open a real directory of one layer, None if it has none, and return whether it hides those below."""
+    fd, is_hidden = os.dup(top), False
+    try:
+        for part in path:
+            status = os.stat(part, dir_fd=fd, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):  # a whiteout, for example
+                os.close(fd)
+                return None, True
+            below = os.open(part, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=fd)
+            os.close(fd)
+            fd = below
+            with suppress(OSError):
+                is_hidden = is_hidden or os.getxattr(fd, OPAQUE_ATTRIBUTE) == b"y"
+    except FileNotFoundError:
+        os.close(fd)
+        return None, is_hidden
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, is_hidden
+
+
+def _describe(directory: int, name: str, depth: int) -> Found | None:
+    """Return what one layer has in a directory, None if that is a whiteout."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if is_whiteout(status):
+        return None
+    target = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else ""
+    return Found(_kind(status), stat.S_IMODE(status.st_mode), status.st_mtime, depth, target)
 
 
 def kind_in(directory: int, name: str) -> str | None:
@@ -159,4 +198,6 @@ def is_whiteout(status: os.stat_result) -> bool:
 def _kind(status: os.stat_result) -> str:
     if stat.S_ISDIR(status.st_mode):
         return "directory"
-    return "symlink" if stat.S_ISLNK(status.st_mode) else "other"
+    if stat.S_ISLNK(status.st_mode):
+        return "symlink"
+    return "file" if stat.S_ISREG(status.st_mode) else "other"
