@@ -118,7 +118,9 @@ async def test_variables_on_another_service() -> None:
     assert json.loads(parse_qs(call.body.decode())["Args"][0]) == {"envs": [{"key": "TOKEN", "value": "s3cret"}]}
 
 
-@pytest.mark.parametrize("options", [{"cwd": "/work"}, {"network": []}, {"writable": ["/app"]}, {"user": "root"}])
+@pytest.mark.parametrize(
+    "options", [{"cwd": "/work"}, {"network": []}, {"writable": ["/app"]}, {"user": "root"}, {"entrypoint": []}]
+)
 async def test_another_service_cannot(options: dict[str, object]) -> None:
     """What a service cannot give is an error, and the session that it has made is deleted."""
     with Service({"CreateMcpSession": CREATED, "DeleteSessionAsync": ok(), "GetSessionDetail": NOT_FOUND}) as service:

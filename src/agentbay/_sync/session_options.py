@@ -19,6 +19,7 @@ _INSTEAD = {
     "network": "choose one of the policies of the service by policy_id=",
     "writable": "use an image that has the directory",
     "user": "make the image with that USER",
+    "entrypoint": "start it by session.command.start",
 }
 
 

@@ -15,7 +15,7 @@ from .file_errors import is_system_error, tool_file_error
 from .reply import Reply
 
 REPLY_MARGIN_SECONDS = 15.0  # added to the wait of a call, for its answer to arrive
-_PROCESS_ID = re.compile(r"[0-9a-f]{16}")
+_PROCESS_ID = re.compile(r"[0-9a-f]{16}|entrypoint")  # the latter starts with a session of the local runtime
 
 
 class ProcessState(NamedTuple):

@@ -52,8 +52,9 @@ def missing_options(params: CreateSessionParams, given: Sequence[str] | None) ->
 def asked_options(params: CreateSessionParams) -> dict[str, Any]:
     """Return the fields of `SessionOptions` that are asked for."""
     options = {name: getattr(params, name) or None for name in ("envs", "cwd", "writable", "user")}
-    # An empty network is a wish too: to reach nothing.
-    return {name: value for name, value in {**options, "network": params.network}.items() if value is not None}
+    # An empty list is a wish too: to reach nothing, to start nothing.
+    lists = {"network": params.network, "entrypoint": params.entrypoint}
+    return {name: value for name, value in {**options, **lists}.items() if value is not None}
 
 
 def _session_options(params: CreateSessionParams) -> SessionOptions | None:

@@ -47,6 +47,7 @@ class SessionOptions:
     network: list[str] | None = None
     writable: list[str] | None = None
     user: str | None = None
+    entrypoint: list[str] | None = None
 
 
 @pascal_payload
@@ -263,12 +264,17 @@ class DesktopInfo:
 
 @pascal_payload
 class ResourceData:
-    """Data of GetMcpResource."""
+    """Data of GetMcpResource.
+
+    Attributes:
+        entrypoint: From the local runtime only.
+    """
 
     session_id: str = ""
     resource_url: str = wire_field(default="", repr=False)
     desktop_info: DesktopInfo = wire_field(factory=DesktopInfo)
     policy_id: str = ""
+    entrypoint: str = ""
 
 
 @action("GetMcpResource", idempotent=True)

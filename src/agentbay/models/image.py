@@ -27,8 +27,8 @@ class ImageInfo:
         env: Variables of its sessions.
         workdir: Directory where commands of its sessions start; "" is /home/wuying.
         user: As the image names it; "" is root.
-        entrypoint: Recorded; sessions do not start it.
-        command: Recorded likewise.
+        entrypoint: Program that starts with its sessions, in the background.
+        command: Arguments of that. Without an entry point, sessions do not start it.
         labels: Its labels.
         shell: Path of its `sh`; "" if it has none.
         python: Path of its `python3`; "" if it has none.

@@ -86,16 +86,13 @@ class Image:
         return self._with(*(f"LABEL {_quote(name)}={_quote(value)}" for name, value in labels.items()))
 
     def entrypoint(self, argv: Sequence[str]) -> Image:
-        """Record the program that a container would start.
-
-        A session does not start it.
-        """
+        """Set the program that starts with each session, in the background."""
         return self._with(f"ENTRYPOINT {json.dumps(list(argv))}")
 
     def cmd(self, argv: Sequence[str]) -> Image:
-        """Record the command that a container would run.
+        """Set the arguments of the entry point, or the command of a container without one.
 
-        A session does not run it.
+        A session starts no command without an entry point.
         """
         return self._with(f"CMD {json.dumps(list(argv))}")
 

@@ -85,9 +85,11 @@ class CreateSessionParams:
             their content; "/" makes the whole system writable.
         user: User inside of a session on an image, as a name or a number, perhaps with a group: "root", "1000:1000".
             None is the USER of the image. Outside it is always an ordinary user.
+        entrypoint: Program and arguments that start with the session, in the background. None is the ENTRYPOINT of the
+            image, with its CMD as arguments; an empty list starts nothing.
 
-    `cwd`, `network`, `writable` and `user` need the local runtime: any other service fails with `NotSupportedError`,
-    and no session is left.
+    `cwd`, `network`, `writable`, `user` and `entrypoint` need the local runtime: any other service fails with
+    `NotSupportedError`, and no session is left.
 
     Raises:
         ValueError: If `idle_release_timeout` is not a positive integer, or given together with `lifecycle_policy`.
@@ -114,6 +116,7 @@ class CreateSessionParams:
         network: list[str] | None = None,
         writable: list[str] | None = None,
         user: str | None = None,
+        entrypoint: list[str] | None = None,
     ) -> None:
         _check_idle_release(idle_release_timeout, lifecycle_policy)
         self.labels = labels or {}
@@ -138,6 +141,7 @@ class CreateSessionParams:
         self.network = None if network is None else list(network)
         self.writable = list(writable or ())
         self.user = user
+        self.entrypoint = None if entrypoint is None else list(entrypoint)
 
     def __repr__(self) -> str:
         # Values of variables may be secrets.

@@ -33,6 +33,8 @@ class SessionInfo:
             client needs to connect, as the service sends it.
         policy_id: Policy that it runs under, "" if unknown; on the local runtime its network: "none", "proxy" or
             "host".
+        entrypoint: What started with it, as typed at a prompt, "" if nothing did; from the local runtime only. It is
+            the background process `command.attach("entrypoint")`.
     """
 
     session_id: str = ""
@@ -44,13 +46,15 @@ class SessionInfo:
     resource_type: str = ""
     ticket: str = field(default="", repr=False)
     policy_id: str = field(default="", init=False)
+    entrypoint: str = field(default="", init=False)
 
     def _repr_html_(self) -> str:
         """Return HTML without secrets."""
         from .. import _html
 
         known = {"id": self.session_id, "application": self.app_id, "resource": self.resource_id}
-        return _html.fact_table("Session", {**known, "kind": self.resource_type, "policy": self.policy_id})
+        further = {"kind": self.resource_type, "policy": self.policy_id, "entry point": self.entrypoint}
+        return _html.fact_table("Session", {**known, **further})
 
 
 @define(slots=False)

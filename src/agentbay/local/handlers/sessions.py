@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ from agentbay.local.handlers.paging import (
 )
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
+from agentbay.local.sessions.entrypoint import entrypoint_of, start_entrypoint
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.session_options import SandboxOptions, read_options
@@ -80,6 +82,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     )
     if asked.envs:
         await set_variables(session, asked.envs)
+    await start_entrypoint(runtime.sessions, session)
     given = [name for name in wire_names(SessionOptions) if getattr(asked, name) is not None]
     return CreatedSessionData(success=True, given_options=given or None, **connection_fields(runtime, session))
 
@@ -152,6 +155,7 @@ async def get_resource(runtime: Runtime, action: GetMcpResource) -> ResourceData
             resource_type="AIAgent",
         ),
         policy_id=session.policy_id,
+        entrypoint=shlex.join(entrypoint_of(session)),
     )
 
 

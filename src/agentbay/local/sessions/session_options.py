@@ -1,4 +1,4 @@
-"""Options of new sessions: directory, hosts and writable directories."""
+"""Options of new sessions: directory, hosts, writable directories and entry point."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ class SandboxOptions:
         directory: Where commands and relative paths start, absolute; "" is home.
         writable: Further directories that may be written.
         allowed: The hosts that it may reach; None is all that the runtime allows.
+        entrypoint: What starts with it; None is the entry point of its image.
     """
 
     directory: str = ""
     writable: tuple[WritableDirectory, ...] = ()
     allowed: tuple[EgressRule, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
 
 
 async def read_options(
@@ -65,7 +67,12 @@ async def read_options(
     allowed = None
     if asked.network is not None:
         allowed = await networks.narrow(asked.network, policy_id)
-    return SandboxOptions(directory, tuple(writable), allowed)
+    entrypoint = None if asked.entrypoint is None else tuple(asked.entrypoint)
+    if entrypoint and (not entrypoint[0] or any("\0" in word for word in entrypoint)):
+        raise invalid_request(
+            f"entrypoint: {asked.entrypoint!r:.80} is no program with its arguments.", "InvalidParameter.Entrypoint"
+        )
+    return SandboxOptions(directory, tuple(writable), allowed, entrypoint)
 
 
 async def make_directory(sandbox: Sandbox, directory: str) -> None:

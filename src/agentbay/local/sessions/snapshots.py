@@ -19,6 +19,7 @@ from agentbay.local.images.errors import ImageError, unusable_image
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.sandbox.service.manager import SharedLayer, measure_files
+from agentbay.local.sessions.entrypoint import start_entrypoint
 from agentbay.local.sessions.layering import FrozenLayers, SessionLayers
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.table import SessionTable
@@ -80,6 +81,7 @@ async def _create_fork(
         region_id=session.region_id,
     )
     made.environment.update(session.environment)
+    await start_entrypoint(sessions, made)
     return made
 
 
@@ -107,10 +109,14 @@ async def _freeze_files(sessions: SessionTable, store: ImageStore, session: Sess
 
 def _make_image(session: Session, layers: Sequence[str], source: str) -> Image:
     identity = f"sha256:{secrets.token_hex(32)}"
+    config = session.image.config if session.image else ImageConfig()
+    if session.options.entrypoint is not None:
+        config = attrs.evolve(config, entrypoint=list(session.options.entrypoint), command=[])
     if session.image is not None and not session.is_machine_based:
         return attrs.evolve(
             session.image,
             id=identity,
+            config=config,
             layers=list(layers),
             source=source,
             directory=session.options.directory or session.image.directory,
@@ -119,7 +125,7 @@ def _make_image(session: Session, layers: Sequence[str], source: str) -> Image:
         )
     return Image(
         id=identity,
-        config=ImageConfig(),
+        config=config,
         user=ImageUser(),
         programs=ImagePrograms(shell="/bin/sh"),
         layers=list(layers),
