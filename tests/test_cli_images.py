@@ -49,6 +49,22 @@ def test_build(run: Run, archive: Path, here: Path) -> None:
         assert run("image", "rm", name)[0] == 0
 
 
+def test_build_of_a_task(run: Run, here: Path) -> None:
+    """The example of a task builds from the command line, and its image has what the agent needs and no tests."""
+    archive = here / "base.tar"
+    archive.write_bytes(busybox_layer(applets=("sort", "uniq")))
+    run("image", "import", str(archive), "--name", "cli-base:1")
+    task = Path(__file__).parent.parent / "examples/task"
+    status, out, err = run("image", "build", str(task), "-t", "cli-task:1", "--build-arg", "BASE=cli-base:1")
+    assert (status, out) == (0, "cli-task:1\n"), err
+    session = run("session", "create", "--image", "cli-task:1")[1].strip()
+    done = run("session", "exec", session, "--", "sh", "-c", "pwd; wc -l < access.log; ls /tests")
+    assert done == (1, "/app\n12\n", "ls: /tests: No such file or directory\n")
+    assert run("session", "delete", session)[0] == 0
+    for name in ("cli-task:1", "cli-base:1"):
+        assert run("image", "rm", name)[0] == 0
+
+
 def test_failed_builds(run: Run, archive: Path, here: Path) -> None:
     """A failed build tells the line after its output, and what is no argument is refused as such."""
     run("image", "import", str(archive), "--name", "cli-base:1")

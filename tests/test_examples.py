@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.local.images.builds import busybox_layer, needs_busybox
 from tests.scripted import quiet_port
 
 if sys.platform != "linux":
@@ -48,7 +49,7 @@ SAYS = {
     "tool_loop": [r"NameError", r"\[2, 3, 5, 7", r"^The primes"],
     "web_server": [r"\{'sum': 42\}", r"^after the session: 4\d\d"],
 }
-ELSEWHERE = {"demo", "service", "test_agent"}
+ELSEWHERE = {"demo", "service", "terminal_task", "test_agent"}
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +79,16 @@ def test_test_of_an_agent() -> None:
     line = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", EXAMPLES / "test_agent.py"]
     done = subprocess.run(line, cwd=EXAMPLES, capture_output=True, text=True, timeout=300)
     assert "5 passed" in done.stdout, done.stdout
+
+
+@needs_busybox
+def test_task_of_a_dockerfile(tmp_path: Path) -> None:
+    """The image is built on a root file system of Debian's, here of busybox, and the tests tell the agents apart."""
+    (tmp_path / "root.tar").write_bytes(busybox_layer(applets=("sort", "uniq")))
+    line = [sys.executable, "-W", "error", str(EXAMPLES / "terminal_task.py"), "root.tar"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "task:1 has 4 layers\nhasty: not solved\ncareful: solved\n"
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

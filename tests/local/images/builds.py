@@ -57,14 +57,14 @@ def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def busybox_layer(*more: Member) -> bytes:
-    """A layer with a shell and some programs."""
+def busybox_layer(*more: Member, applets: Iterable[str] = ()) -> bytes:
+    """A layer with a shell and some programs, and further ones of busybox."""
     assert BUSYBOX is not None
-    applets = [symlink(f"bin/{name}", "busybox") for name in APPLETS]
+    links = [symlink(f"bin/{name}", "busybox") for name in (*APPLETS, *applets)]
     return tar(
         directory("bin"),
         member("bin/busybox", Path(BUSYBOX).read_bytes(), mode=0o755),
-        *applets,
+        *links,
         directory("etc"),
         member("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\napp:x:4711:4712:app:/home/app:/bin/sh\n"),
         directory("tmp", 0o1777),
