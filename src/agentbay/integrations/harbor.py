@@ -33,7 +33,8 @@ class AgentBayOptions(EnvironmentOptions):
 class AgentBayEnvironment(BaseEnvironment):
     """A session for each trial, where commands run as its one user.
 
-    It needs the local runtime. Its image is the option `image`, or `docker_image` of the task.
+    It needs the local runtime. Its image is the option `image`, or `docker_image` of the task, or built from the
+    Dockerfile of the task.
     """
 
     options_model = AgentBayOptions
@@ -69,20 +70,28 @@ class AgentBayEnvironment(BaseEnvironment):
             raise ValueError("Sessions cannot mount directories of this machine; leave `mounts` out.")
         if (self.environment_dir / "docker-compose.yaml").exists():
             raise ValueError("Sessions run one image, not the services of docker-compose.yaml.")
-        if not self._image:
-            raise ValueError("Sessions build no Dockerfile; name an image by `docker_image` or the option `image`.")
+        if not self._image and not self._dockerfile.exists():
+            raise ValueError("There is no Dockerfile; or name an image by `docker_image` or the option `image`.")
+
+    @property
+    def _dockerfile(self) -> Path:
+        return self.environment_dir / "Dockerfile"
 
     async def start(self, force_build: bool) -> None:
-        """Create the session."""
+        """Create the session, on an image that is built if it has to be.
+
+        Steps of a build that were done before are never done again.
+        """
+        bay = await self._exit_stack.enter_async_context(make_async_client())
+        image = self._image or (await bay.images.build(self._dockerfile)).image_id
         params = CreateSessionParams(
-            image_id=self._image,
+            image_id=image,
             labels={"framework": "harbor"},
             envs=self._startup_env(),
             cwd=self.task_env_config.workdir,
             network=None if self._network_is_public else self.network_policy.allowed_hosts,
             writable=["/"],  # tasks expect /logs, /tests and /solution
         )
-        bay = await self._exit_stack.enter_async_context(make_async_client())
         self.session = await self._exit_stack.enter_async_context(bay.session(params))
         await self.ensure_dirs(self._mount_targets(writable_only=True))
         await self._upload_environment_dir_after_start()
