@@ -30,6 +30,9 @@ if [ -e "$P" ] && [ ! -d "$P" ]; then echo "$P: Not a directory" >&2; exit 20; f
 [ -d "$P" ] || {{ : > "$O"; exit; }}
 [ -x "$P" ] || {{ echo "$P: Permission denied" >&2; exit 13; }}  # cd of some shells gives no reason
 cd -- "$P" || exit
+find . -ignore_readdir_race -prune -printf '' 2> /dev/null || {{
+  echo "the session has no find of GNU (findutils) to list directories with" >&2; exit 69; }}
+command -v tar > /dev/null || {{ echo "the session has no tar to move directories with" >&2; exit 69; }}
 trap 'rm -f -- "$O.list" "$O.sums"' EXIT
 find . -ignore_readdir_race -mindepth 1 -type d \\( ! -readable -o ! -executable \\) -printf 'u {facts}' -prune \
 -o -printf '%y {facts}' > "$O.list" || exit

@@ -90,9 +90,9 @@ class Image:
         return self._with(f"ENTRYPOINT {json.dumps(list(argv))}")
 
     def cmd(self, argv: Sequence[str]) -> Image:
-        """Set the arguments of the entry point, or the command of a container without one.
+        """Set the arguments of the entry point.
 
-        A session starts no command without an entry point.
+        Without an entry point, a container would run them as its command, and a session does not.
         """
         return self._with(f"CMD {json.dumps(list(argv))}")
 

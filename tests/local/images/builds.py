@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import platform
+import re
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,6 +72,18 @@ def busybox_layer(*more: Member, applets: Iterable[str] = ()) -> bytes:
         directory("tmp", 0o1777),
         *more,
     )
+
+
+def host_programs(*programs: str) -> list[Member]:
+    """Programs of this machine, with the libraries that they need, where these are."""
+    found: dict[str, str] = {}
+    for program in programs:
+        path = shutil.which(program)
+        assert path is not None, program
+        found[f"usr/bin/{program}"] = path
+        listed = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+        found |= {library.lstrip("/"): library for library in re.findall(r"/[^ )]+(?= \(0x)", listed)}
+    return [member(name, Path(path).read_bytes(), mode=0o755) for name, path in found.items()]
 
 
 def names(place: Path) -> list[str]:

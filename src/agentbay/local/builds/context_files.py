@@ -39,7 +39,7 @@ class SourceFile:
 
 
 class FileSource(Protocol):
-    """Files from which COPY takes some: those of the context, of a stage or of an image."""
+    """Files from which COPY takes some: of the context, a stage or an image."""
 
     def find(self, pattern: str) -> list[str]:
         """Return the paths that a source of COPY means, in order."""
@@ -156,7 +156,10 @@ class BuildContext:
         return FilePart(self._archive, found.offset, found.entry.size)  # type: ignore[return-value]
 
     def _real(self, path: str) -> str | None:
-        """Return a path with its links resolved inside the context, None if it leads nowhere."""
+        """Return a path with its links resolved inside the context.
+
+        It is None if the path leads nowhere.
+        """
         pending, place, links_left = path.split("/")[::-1], list[str](), MAX_LINKS
         for _ in range(MAX_STEPS):
             if not pending:

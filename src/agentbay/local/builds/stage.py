@@ -55,7 +55,7 @@ class StageState:
 
 
 def needed_stages(stages: Sequence[Stage], given: Mapping[str, str]) -> list[int]:
-    """Return the numbers of the stages that the last one needs, and of itself, in order.
+    """Return the numbers of the last stage and those it needs, in order.
 
     Args:
         given: The values of the ARG before the first FROM.

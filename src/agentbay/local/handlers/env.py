@@ -12,6 +12,7 @@ from agentbay.local.handlers.results import check_no_nul, error_result, text_res
 from agentbay.local.sessions.session import Session
 
 _PATH_REFERENCE = re.compile(r"\$(?:PATH\b|\{PATH\})")
+_NOT_FOUND = 127  # the exit code for a program that is not there
 _MAX_TOTAL_CHARACTERS = 1 << 20  # of all variables together, since the kernel limits what execve() passes on
 
 
@@ -59,5 +60,7 @@ async def get_env(session: Session, tool: GetEnv) -> ToolReply:
 async def _read_environment(session: Session) -> dict[str, str]:
     with session.using() as sandbox:
         listed = await sandbox.run(["env", "-0"], env=session.environment)
+        if listed.exit_code == _NOT_FOUND:  # an image without `env`: commands have the variables of process 1
+            return {**await sandbox.environment(), **session.environment}
     pairs = (entry.partition("=") for entry in listed.stdout.decode("utf-8", "replace").split("\0") if entry)
     return {name: value for name, _, value in pairs if name != "_"}

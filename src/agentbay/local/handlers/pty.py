@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from agentbay._wire.converter import structure, unstructure
@@ -32,7 +32,7 @@ from agentbay.errors import PtyError, PtySessionNotFoundError
 from agentbay.local.handlers.command_input import directory_failure
 from agentbay.local.handlers.dispatch import target_handler
 from agentbay.local.ids import make_id
-from agentbay.local.sandbox.service.manager import DirectoryNotEntered, ResourceCreationFailed, Terminal
+from agentbay.local.sandbox.service.manager import DirectoryNotEntered, ResourceCreationFailed, Sandbox, Terminal
 from agentbay.local.sessions.history import CommandHistory
 from agentbay.local.sessions.hub import WebSocketHub, WebSocketRequest
 from agentbay.local.sessions.session import Session
@@ -149,12 +149,7 @@ async def _create(session: Session, request: WebSocketRequest) -> None:
     if sum(terminal.exit_code is None for terminal in _terminals(session.hub)) >= _MAX_TERMINALS:
         raise PtyError(f"A session can have {_MAX_TERMINALS} terminals at a time, not more.")
     try:
-        argv = shlex.split(params.shell) if params.shell else [_default_shell()]
-        env = {**session.environment, **_with_fallback_locale(params.envs)}
-        with session.using() as sandbox:
-            opened = await sandbox.open_terminal(
-                argv, cols=params.cols, rows=params.rows, cwd=params.cwd, env=env, echo=params.echo is not False
-            )
+        argv, opened = await _open(session, params)
     except DirectoryNotEntered as error:
         raise PtyError(directory_failure(error)[0]) from error
     except (ValueError, ResourceCreationFailed) as error:  # the first for a NUL, or quotes that do not match
@@ -164,6 +159,26 @@ async def _create(session: Session, request: WebSocketRequest) -> None:
     # Answered before the terminal starts, or output could arrive before the client knows the terminal's id.
     await _answer(request, PtyAnswer(pty_session_id=terminal.id, acknowledges_input=params.listening))
     terminal.start(0.0 if params.listening else _OUTPUT_DELAY_SECONDS, session.history, shlex.join(argv))
+
+
+async def _open(session: Session, params: PtyCreate) -> tuple[list[str], Terminal]:
+    """Open a terminal, and return what runs in it."""
+    env = {**session.environment, **_with_fallback_locale(params.envs)}
+    with session.using() as sandbox:
+        choices = [shlex.split(params.shell)] if params.shell else [[shell] for shell in _shells(sandbox)]
+        for number, argv in enumerate(choices, 1):
+            try:
+                opened = await sandbox.open_terminal(
+                    argv, cols=params.cols, rows=params.rows, cwd=params.cwd, env=env, echo=params.echo is not False
+                )
+            except DirectoryNotEntered:
+                raise
+            except ResourceCreationFailed:
+                if number == len(choices):
+                    raise
+            else:
+                return argv, opened
+    raise PtyError("The image of this session has no shell (/bin/sh): name a program and its arguments.")
 
 
 async def _list(session: Session, request: WebSocketRequest) -> None:
@@ -270,8 +285,11 @@ def _check_size(cols: int, rows: int) -> None:
         raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{MAX_TERMINAL_SIZE})")
 
 
-def _default_shell() -> str:
-    return next((shell for shell in _SHELLS if os.access(shell, os.X_OK)), _SHELLS[-1])  # sessions show the host's /usr
+def _shells(sandbox: Sandbox) -> Sequence[str]:
+    """Return the shells to try, the best first."""
+    if sandbox.image is not None:
+        return _SHELLS if sandbox.has_shell else ()
+    return [shell for shell in _SHELLS if os.access(shell, os.X_OK)] or _SHELLS[-1:]  # sessions show the host's /usr
 
 
 def _with_fallback_locale(envs: dict[str, str]) -> dict[str, str]:

@@ -150,7 +150,10 @@ class MergedView:
 
 
 def _open_in(top: int, path: Parts) -> tuple[int | None, bool]:
-    """Open a real directory of one layer, None if it has none, and return whether it hides those below."""
+    """Open a real directory of one layer, None if it has none.
+
+    Also return whether the layer hides what is below.
+    """
     fd, is_hidden = os.dup(top), False
     try:
         for part in path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from agentbay.local.kernels.byte_budget import ByteBudget
-from agentbay.local.kernels.kernel import Kernel
+from agentbay.local.kernels.kernel import Kernel, KernelFailed
 from agentbay.local.kernels.programs.memory_limit import LIMIT_VARIABLE
 from agentbay.local.kernels.python_program import python_program
 from agentbay.local.sandbox.service.manager import Sandbox
@@ -20,6 +21,7 @@ KernelFactory = Callable[[Sandbox, Mapping[str, str], ByteBudget], Awaitable[Ker
 
 _PROGRAMS = Path(__file__).with_name("programs")
 _JUPYTER = re.compile(r"jupyter:([a-z0-9._-]+)")  # followed by the name of a kernelspec
+_NOT_FOUND = "exited with 127"  # of a kernel whose program is not there
 _SANDBOX_PATH = "/usr/local/bin:/usr/bin:/bin"  # the part of PATH that sandboxes share with this machine
 # A loader reads the program from the socket: the files of this package are not visible in every sandbox.
 _PYTHON_LOADER = (
@@ -90,32 +92,45 @@ async def start_image_python(sandbox: Sandbox, env: Mapping[str, str], budget: B
     return await start(sandbox, argv, {**env, **python_environment(sandbox)}, python_program(), budget)
 
 
+@contextmanager
+def _needing(sandbox: Sandbox, program: str, need: str, package: str) -> Iterator[None]:
+    """Say what this machine or the image lacks when a kernel is started.
+
+    Raises:
+        LanguageNotInstalled: It is not there.
+    """
+    if sandbox.image is None and shutil.which(program, path=_SANDBOX_PATH) is None:
+        raise LanguageNotInstalled(f"{need}: apt-get install {package}")
+    try:
+        yield
+    except KernelFailed as error:
+        if sandbox.image is None or _NOT_FOUND not in str(error):
+            raise
+        raise LanguageNotInstalled(f"{need}, which the image of this session has not.") from error
+
+
 async def start_javascript(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
     """Start a JavaScript kernel."""
-    if shutil.which("node", path=_SANDBOX_PATH) is None:
-        raise LanguageNotInstalled("JavaScript kernels need Node.js 18 or later: apt-get install nodejs")
     # the shell moves the socket away from standard input, which code may read
     argv = ["sh", "-c", f'exec node {_NODE_OPTIONS} -e "$0" 3<&0 0</dev/null', _NODE_LOADER]
-    return await start(sandbox, argv, env, _program("node_kernel.js"), budget, interrupt_by_frame=True)
+    with _needing(sandbox, "node", "JavaScript kernels need sh and Node.js 18 or later", "nodejs"):
+        return await start(sandbox, argv, env, _program("node_kernel.js"), budget, interrupt_by_frame=True)
 
 
 async def start_java(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
     """Start a Java kernel, which takes seconds."""
-    if shutil.which("jshell", path=_SANDBOX_PATH) is None:
-        raise LanguageNotInstalled(
-            "Java kernels need a JDK 17 or later, not only its runtime: apt-get install openjdk-17-jdk-headless"
-        )
     program = _program("JavaKernel.java")
     argv = ["sh", "-c", _JAVA_LOADER, "sh", str(len(program) + 4)]
-    return await start(sandbox, argv, env, program, budget, interrupt_by_frame=True)
+    need = "Java kernels need sh and a JDK 17 or later, not only its runtime"
+    with _needing(sandbox, "jshell", need, "openjdk-17-jdk-headless"):
+        return await start(sandbox, argv, env, program, budget, interrupt_by_frame=True)
 
 
 async def start_r(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
     """Start an R kernel."""
-    if shutil.which("R", path=_SANDBOX_PATH) is None:
-        raise LanguageNotInstalled("R kernels need R 4.0 or later: apt-get install r-base-core")
     argv = ["sh", "-c", 'exec R --no-echo --no-save --no-restore --no-environ -e "$0" 3<&0 0</dev/null', _R_LOADER]
-    return await start(sandbox, argv, env, _program("r_kernel.R"), budget)
+    with _needing(sandbox, "R", "R kernels need sh and R 4.0 or later", "r-base-core"):
+        return await start(sandbox, argv, env, _program("r_kernel.R"), budget)
 
 
 async def start_jupyter(spec: str, sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:

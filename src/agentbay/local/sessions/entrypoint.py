@@ -1,4 +1,4 @@
-"""The entry point of a session: the program of its image that starts with it.
+"""The entry point of a session: the program that starts with it.
 
 A session has no main process whose end would be its own, so this is one of its background processes.
 """

@@ -233,6 +233,16 @@ class Sandbox(SandboxLifecycle):
             "gid": config["gid"],
         }, fds
 
+    async def environment(self) -> dict[str, str]:
+        """Return the variables that its commands start with.
+
+        It must have namespaces.
+        """
+        information, fds = await self.get_join_info()
+        for fd in fds:
+            os.close(fd)
+        return information["environment"]
+
     @property
     def overlay_parts(self) -> dict[str, str]:
         """The directories that it has, or can have, from an overlay.
