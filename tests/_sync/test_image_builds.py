@@ -220,6 +220,66 @@ def test_several_stages(bay: AgentBay) -> None:
     assert shown(bay, "stages", "cat /x") == "12\n2\n"
 
 
+def test_files_of_other_stages_and_images(bay: AgentBay, tmp_path: Path) -> None:
+    """`COPY --from` takes files of earlier stages, by name or number, and of images, links and removed files minded."""
+    (tmp_path / "of-context").write_text("context\n")
+    text = f"""FROM {BASE} AS Builder
+RUN mkdir -p /out/sub && echo built > /out/app && chmod 755 /out/app && ln -s app /out/link && ln -s /out /way
+RUN echo gone > /out/gone; echo kept > /out/sub/kept
+RUN rm /out/gone; rm -r /out/sub; mkdir /out/sub; echo new > /out/sub/new
+FROM scratch
+COPY of-context /
+FROM {BASE}
+COPY --from=builder /out /all
+COPY --from=0 /way/link /out/a* /some/
+COPY --chmod=600 --from=builder out/app /alone
+COPY --from={BASE} --chown=app:app /srv/old /etc/passwd /image/
+COPY --from=1 of-context /
+"""
+    printed: list[str] = []
+    bay.images.build(text, tmp_path, name="copied:1", on_output=printed.append)
+    script = """cd /all; ls; ls sub; cat link; ls /some /image; cat /some/link /alone /of-context
+    for file in /all/link /some/link; do [ -L $file ] && echo linked || echo copied; done
+    for file in /all/app /some/link /alone; do [ -x $file ] && echo runs || echo closed; done"""
+    assert (shown(bay, "copied:1", script)).split() == [
+        *("app", "link", "sub", "new", "built"),
+        *("/image:", "old", "passwd", "/some:", "app", "link", "built", "built", "context"),
+        *("linked", "copied"),  # a link stays one below what is named, and is followed where it is named
+        *("runs", "runs", "closed"),
+    ]
+    printed.clear()
+    bay.images.build(text, tmp_path, name="copied:1", on_output=printed.append)
+    assert "".join(printed).count("unchanged") == 9
+
+
+def test_stages_that_nothing_needs(bay: AgentBay) -> None:
+    """A stage that the last one does not need is not built."""
+    printed: list[str] = []
+    text = f"FROM {BASE} AS unused\nRUN exit 1\nFROM {BASE} AS used\nRUN echo 1 > /x\nFROM used\nRUN cat /x\n"
+    bay.images.build(text, name="needed:1", on_output=printed.append)
+    assert "[4/4] RUN cat /x" in "".join(printed)
+    with pytest.raises(ImageBuildError, match="Line 3: COPY: the stage used has no file '/absent'"):
+        bay.images.build(f"FROM {BASE} AS used\nFROM {BASE}\nCOPY --from=used /absent /\n")
+    with pytest.raises(InvalidRequestError, match="Line 3: later:1 is not in the store"):
+        bay.images.build(f"FROM scratch AS other\nFROM {BASE} AS later\nCOPY --from=later:1 /x /\n")
+
+
+def test_links_of_contexts(bay: AgentBay, tmp_path: Path) -> None:
+    """A link that is named as a source is followed in the context, one in a folder is copied as it is."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_text("text\n")
+    (tmp_path / "folder/inner").symlink_to("file")
+    (tmp_path / "to-folder").symlink_to("folder")
+    (tmp_path / "to-file").symlink_to("/to-folder/inner")
+    (tmp_path / "loop").symlink_to("loop")
+    text = f"FROM {BASE}\nCOPY to-file /named\nCOPY to-folder /copied\nCOPY loop /loop\n"
+    bay.images.build(text, tmp_path, name="links:1")
+    found = shown(bay, "links:1", "cat /named; ls -l /named /copied/inner /loop")
+    lines = [line.split() for line in found.splitlines()]
+    assert lines[0] == ["text"]
+    assert [line[0][0] for line in lines[1:]] == ["l", "l", "-"]
+
+
 def test_from_nothing(bay: AgentBay, tmp_path: Path) -> None:
     """An image can be made of copied files alone."""
     (tmp_path / "busybox").write_bytes(Path("/bin/busybox").read_bytes())
