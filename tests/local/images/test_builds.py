@@ -203,9 +203,9 @@ def test_limits_hold(running: Wire) -> None:
 
 def test_networks_hold(running: Wire) -> None:
     """A command has the network that was asked for, and none that the runtime does not allow."""
-    job = build(running, "RUN env\n", PolicyId="none")
+    job = build(running, "RUN env\n", McpPolicyId="none")
     assert "HTTP_PROXY" not in job["Output"]
-    job = build(running, "RUN env # again\n", PolicyId="proxy")
+    job = build(running, "RUN env # again\n", McpPolicyId="proxy")
     assert "HTTP_PROXY" in job["Output"]
     assert "HTTP_PROXY" not in running.data("GetImage", Image=job["Image"]["ImageId"])["Env"]
     with pytest.raises(Refused) as caught:
