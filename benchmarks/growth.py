@@ -4,7 +4,7 @@
 
 Each name is one function below: of live sessions, the bytes of a file, labels, files of a directory, events, and calls
 at once. Figures are medians of several rounds, and the result is `results/growth.json`; `docs/generate/plots.py` draws
-it. All of it takes about three minutes on a machine at rest.
+it. All of it takes one to two minutes.
 """
 
 from __future__ import annotations
