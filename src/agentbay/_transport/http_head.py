@@ -17,6 +17,7 @@ _VALUE = r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?"
 _REQUEST = re.compile(rf"(?:GET|POST|PUT) [!-~]+ HTTP/1\.1\r\n(?:{_NAME}: {_VALUE}\r\n)+\r\n".encode("ascii"))
 _RESPONSE = re.compile(rf"HTTP/1\.1 ([2-5]\d\d)(?: [\t -~\x80-\xff]*)?\r\n((?:{_NAME}:[\t -~\x80-\xff]*\r\n)*)\r\n")
 _FIELD = re.compile(r"([^:\r\n]+):[\t ]*([^\r\n]*?)[\t ]*\r\n")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _FRAMING_NAMES = frozenset((b"connection", b"expect", b"transfer-encoding", b"upgrade"))
 _WITHOUT_BODY = (204, 304)
 
@@ -60,7 +61,7 @@ def read_plain_head(data: bytes) -> tuple[ResponseHead, int] | None:
     status, headers = int(found[1]), join_headers(_FIELD.findall(found[2]))
     length = headers.get("content-length", "")
     if (
-        not (length.isascii() and length.isdigit())
+        not _LENGTH.fullmatch(length)
         or status in _WITHOUT_BODY
         or "transfer-encoding" in headers
         or headers.get("connection", "keep-alive").lower() != "keep-alive"
