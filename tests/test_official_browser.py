@@ -23,15 +23,22 @@ SENT_DIFFERENTLY = {
     "sync skills.bind": "the official client fails before it sends anything",
     "sync skills.bind: refused": "the same",
 }
-READ_DIFFERENTLY = {"sync skills.bind": "it succeeds", "sync skills.bind: refused": "the service's reason is told"}
-for _flavour in ("sync", "async"):
-    READ_DIFFERENTLY |= {
-        f"{_flavour} simulate: has_mobile_info, no path": "a path is refused when it is set",
-        f"{_flavour} simulate: has_mobile_info, refused": "an error of this package, not one of the HTTP layer",
-        f"{_flavour} simulate: upload, its own": "a failed result, as for every other reason",
-        f"{_flavour} simulate: upload, no URL": "the same",
-        f"{_flavour} simulate: upload, no context": "the service's reason is told",
-    }
+_SIMULATED_PHONES = {
+    "has_mobile_info, no path": "a path is refused when it is set",
+    "has_mobile_info, refused": "an error of this package, not one of the HTTP layer",
+    "upload, its own": "a failed result, as for every other reason",
+    "upload, no URL": "the same",
+    "upload, no context": "the service's reason is told",
+}
+READ_DIFFERENTLY = {
+    "sync skills.bind": "it succeeds",
+    "sync skills.bind: refused": "the service's reason is told",
+    **{
+        f"{flavour} simulate: {step}": _SIMULATED_PHONES[step]
+        for flavour in ("sync", "async")
+        for step in _SIMULATED_PHONES
+    },
+}
 
 
 class Service:
