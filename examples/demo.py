@@ -41,7 +41,7 @@ async def use_with_await() -> None:
             with step("run a command in a new session") as notes:
                 notes.append((await session.command.run("id -un; pwd; uname -s")).output.replace("\n", " "))
             with step("write a file") as notes:
-                await session.file_system.write_file("notes/plan.txt", "Grüße aus dem Sandkasten\n")
+                await session.file_system.write_file("notes/plan.txt", "a café, a naïve plan and ✓\n")
             with step("read it back") as notes:
                 notes.append((await session.file_system.read_file("notes/plan.txt")).content.strip())
             with step("list the directory") as notes:
@@ -52,9 +52,9 @@ async def use_with_await() -> None:
             with step("start a counter in it") as notes:
                 await session.command.run(COUNT)
                 notes.append((await session.command.run(COUNTED)).output.strip())
-            with step("pause it") as notes:
+            with step("pause it for a second") as notes:
                 notes.append((await session.pause()).status or "")
-            await asyncio.sleep(1)
+                await asyncio.sleep(1)
             with step("resume it") as notes:
                 notes.append((await session.resume()).status or "")
             with step("see that nothing was lost") as notes:
@@ -79,7 +79,7 @@ def use_without() -> None:
             with step("run a command in a new session") as notes:
                 notes.append(session.command.run("id -un; pwd; uname -s").output.replace("\n", " "))
             with step("write a file") as notes:
-                session.file_system.write_file("notes/plan.txt", "Grüße aus dem Sandkasten\n")
+                session.file_system.write_file("notes/plan.txt", "a café, a naïve plan and ✓\n")
             with step("read it back") as notes:
                 notes.append(session.file_system.read_file("notes/plan.txt").content.strip())
             with step("list the directory") as notes:
@@ -90,9 +90,9 @@ def use_without() -> None:
             with step("start a counter in it") as notes:
                 session.command.run(COUNT)
                 notes.append(session.command.run(COUNTED).output.strip())
-            with step("pause it") as notes:
+            with step("pause it for a second") as notes:
                 notes.append(session.pause().status or "")
-            time.sleep(1)
+                time.sleep(1)
             with step("resume it") as notes:
                 notes.append(session.resume().status or "")
             with step("see that nothing was lost") as notes:
