@@ -1,4 +1,4 @@
-"""One program for the official client and ours: tasks of agents, followed over the WebSocket.
+"""One program for the official client and ours: what goes over the WebSocket, tasks of agents and notifications.
 
 Run as `official_stream.py FLAVOUR WS_URL`. Prints what each step returned and told, as JSON. In public the official
 client follows tasks of a phone only; what its agents of browsers and desktops have for that is private.
@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import agentbay
@@ -48,10 +49,29 @@ async def follow(agent, name, task, timeout, callbacks):
     return await resolve(agent._execute_task_stream_ws(params, timeout, **callbacks))
 
 
+async def exchange_notifications(browser):
+    told = []
+
+    def tell(message):
+        told.append([getattr(message, name) for name in ("type", "id", "code", "message", "action", "extra_params")])
+
+    results = [await resolve(browser.register_callback(tell))]
+    note = agentbay.BrowserNotifyMessage("note", 1, 0, "hällo", "answer", {"x": [1]})
+    results.append(await resolve(browser.send_notify_message(note)))
+    deadline = time.monotonic() + 60
+    while len(told) < 2 and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    results.append(await resolve(browser.send_takeover_done(7)))
+    await resolve(browser.unregister_callback())
+    return {"told": told, "result": results}
+
+
 async def main(flavour, url):
     kind = "Async" if flavour == "async" else ""
     client = getattr(agentbay, f"{kind}AgentBay")(api_key="akm-EXAMPLE", cfg=Config(endpoint="http://127.0.0.1:9"))
-    found = {}
+    session = getattr(agentbay, f"{kind}Session")(client, "session-x")
+    session.ws_url, session.token = url, "token"
+    found = {"notifications": await exchange_notifications(session.browser)}
     for name in ("mobile", "browser", "computer"):
         for step, how in STEPS.items():
             if flavour == "sync" and step in ASKING and not OURS:  # it hangs, or loses its connection

@@ -49,7 +49,7 @@ def test_every_adapter_is_complete() -> None:
         assert (ROOT / "requirements" / "frameworks" / f"{name}.txt").exists()
         assert (ROOT / "tests" / "frameworks" / f"suite_{name}.py").exists()
         assert f"`agentbay.integrations.{name}`" in page
-        assert len((FOLDER / f"{name}.py").read_text().splitlines()) <= 140, name
+        assert len((FOLDER / f"{name}.py").read_text().splitlines()) <= 150, name
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

@@ -1,4 +1,4 @@
-"""Both clients follow the tasks of agents with the same frames, events and results."""
+"""Both clients follow the tasks of agents, and notify browsers, with the same frames, events and results."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ PROGRAM = Path(__file__).with_name("official_stream.py")
 ASKING = ("a person is asked", "a person has no answer", "a person fails", "nobody is asked")
 # Where ours is better on purpose: what differs, and why.
 SENT_DIFFERENTLY = {"late": "ours tells the service to stop"}
+BROWSER = "wuying_cdp_mcp_server"
+TAKEOVER = {
+    "type": "call-for-user",
+    "id": 7,
+    "code": 201,
+    "message": "captcha",
+    "action": "takeover",
+    "extraParams": {},
+}
 CALL = {"toolCallId": "c-9", "toolName": "call_for_user", "args": {"prompt": "PIN?"}}
 
 
@@ -30,9 +39,19 @@ class Service:
     def peer(self, peer: Peer) -> None:
         while True:
             asked = peer.receive()
+            if asked["target"] == BROWSER:
+                self._notify(peer, asked)
+                continue
             name = f"{asked['target']}: {asked['data']['params']['task']}"
             self.frames[name] = [_without_accidents(asked)]
             self._follow(peer, asked, self.frames[name])
+
+    def _notify(self, peer: Peer, told: dict[str, Any]) -> None:
+        frames = self.frames.setdefault("notifications", [])
+        frames.append(_without_accidents(told))
+        if len(frames) == 1:
+            peer.push(BROWSER, **TAKEOVER)
+            peer.push(BROWSER, type="note", id=8, code=1, message="übrig")
 
     def _follow(self, peer: Peer, asked: dict[str, Any], frames: list[Any]) -> None:
         def tell(kind: str, number: int = 1, **data: Any) -> None:
@@ -94,12 +113,12 @@ def runs(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_both_send_the_same(runs: dict[str, Any], flavour: str, subtests: pytest.Subtests) -> None:
-    """The frames of all tasks are the same, to phones, browsers and desktops, except for listed differences.
+    """The frames of notifications and tasks are the same, to phones, browsers and desktops, but for listed differences.
 
     The official synchronous client hangs, or loses its connection, when a person is asked, so it does not do these.
     """
     expected, found = runs[f"official {flavour}"][0], runs[f"ours {flavour}"][0]
-    assert (len(found), len(expected)) == (30, 30 if flavour == "async" else 18)
+    assert (len(found), len(expected)) == (31, 31 if flavour == "async" else 19)
     for name, frames in expected.items():
         step = name.partition(": ")[2]
         with subtests.test(name):

@@ -36,7 +36,8 @@ CONFIG = {
 @pytest.fixture(scope="module")
 async def image(bay: AsyncAgentBay, tmp_path_factory: pytest.TempPathFactory) -> ImageInfo:
     archive = tmp_path_factory.mktemp("image") / "task.tar"
-    layers = [busybox_layer(directory("app"), member("app/task.txt", b"lower\n")), tar(member("app/.wh.none"))]
+    entry = member("bin/entry", b"#!/bin/sh\nexec sleep 1000\n", mode=0o755)
+    layers = [busybox_layer(directory("app"), member("app/task.txt", b"lower\n"), entry), tar(member("app/.wh.none"))]
     archive.write_bytes(Built(layers, CONFIG).oci_archive())
     return await bay.images.import_file(archive, name="task:1")
 

@@ -179,7 +179,7 @@ async def test_cancelled_starts_leave_nothing(session: AsyncSession) -> None:
 @pytest.mark.parametrize("way", WAYS)
 async def test_time_paused_does_not_count(bay: AsyncAgentBay, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause while a process is waited for uses up none of the time, and ends no wait."""
-    monkeypatch.setattr(process_tools, "_REPLY_MARGIN_SECONDS", 1.0)
+    monkeypatch.setattr(process_tools, "REPLY_MARGIN_SECONDS", 1.0)
     async with client_by(way, bay) as other, other.session() as session:
         process = await session.command.start("sleep 3; exit 5")
 

@@ -19,9 +19,14 @@ EVERYTHING = ["python3", "-c", "import os; print(sum(len(names) for _, *both in 
 
 
 def describe(root: Path) -> dict[str, object]:
-    """Return all that is below a directory: kind, mode, owner and content."""
+    """Return all that is below a directory: kind, mode, owner and content.
+
+    Without what is below `tmp`, where only mount points are, of a Python that is installed there.
+    """
     found: dict[str, object] = {}
     for path in sorted(root.rglob("*")):
+        if root / "tmp" in path.parents:
+            continue
         status = path.lstat()
         content: object = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else None
         found[str(path.relative_to(root))] = (stat.filemode(status.st_mode), status.st_uid, status.st_gid, content)

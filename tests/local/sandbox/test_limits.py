@@ -392,7 +392,7 @@ def test_version_2_controllers(tmp_path):
         )
     )
     assert settings == {
-        "pids.max": "259", "memory.max": "9", "memory.swap.max": "0", "cpu.weight": "100", "cpu.max": "200000 100000",
+        "pids.max": "1027", "memory.max": "9", "memory.swap.max": "0", "cpu.weight": "100", "cpu.max": "200000 100000",
     }  # fmt: skip
 
 
