@@ -45,6 +45,7 @@ IMAGE_REQUESTS: dict[str, dict[str, Action[Any]]] = {
         "documented": images.DescribeImageJob(job_id="img-1"),
         "build": images.DescribeImageJob(job_id="img-1", output_from=4),
     },
+    "CancelImageBuild": {"documented": images.CancelImageBuild(job_id="img-1")},
     "ListImages": {"documented": images.ListImages()},
     "GetImage": {"documented": images.GetImage(image="debian:12")},
     "RemoveImage": {"documented": images.RemoveImage(image="debian:12")},

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.local.images.builds import Built, busybox_layer, member, needs_busybox
+from tests.local.traces import processes_with, unique_seconds
 from tests.test_cli import COMMAND, Run, here, run
 
 __all__ = ["here", "run"]  # fixtures
@@ -63,6 +64,28 @@ def test_build_of_a_task(run: Run, here: Path) -> None:
     assert run("session", "delete", session)[0] == 0
     for name in ("cli-task:1", "cli-base:1"):
         assert run("image", "rm", name)[0] == 0
+
+
+def test_interrupted_builds(run: Run, archive: Path, here: Path) -> None:
+    """A user sees the steps as they run; Ctrl-C ends the build at once, with the exit code of an interrupt."""
+    import pexpect  # type: ignore[import-untyped]
+
+    run("image", "import", str(archive), "--name", "cli-base:1")
+    seconds = unique_seconds()
+    (here / "Dockerfile").write_text(f"FROM cli-base:1\nRUN echo kept > /kept\nRUN echo begun; sleep {seconds}\n")
+    command = [*COMMAND[1:], "image", "build", "-t", "cli-cut:1", "."]
+    shown = pexpect.spawn(COMMAND[0], command, cwd=str(here), timeout=120, encoding="utf-8", dimensions=(25, 80))
+    steps = ["FROM cli-base:1", "RUN echo kept > /kept", f"RUN echo begun; sleep {seconds}"]
+    shown.expect_exact("".join(f"[{number}/3] {step}\r\n" for number, step in enumerate(steps, 1)))
+    shown.expect_exact("begun\r\n")
+    assert processes_with(seconds)
+    shown.sendintr()
+    shown.expect(pexpect.EOF)
+    shown.close()
+    assert (shown.exitstatus, processes_with(seconds)) == (130, [])
+    assert "cli-cut:1" not in run("image", "list")[1]
+    assert run("image", "prune")[0] == 0  # the step that was done
+    assert run("image", "rm", "cli-base:1")[0] == 0
 
 
 def test_failed_builds(run: Run, archive: Path, here: Path) -> None:

@@ -19,9 +19,11 @@ from agentbay import (
     InvalidArgumentError,
     InvalidRequestError,
     NotSupportedError,
+    WaitTimeoutError,
 )
 from tests import scripted
 from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox
+from tests.local.traces import processes_with, unique_seconds
 
 pytestmark = [pytest.mark.anyio, needs_busybox]
 BASE = "busybox:base"
@@ -154,6 +156,19 @@ def test_a_build_goes_on_where_it_failed(bay: AgentBay) -> None:
     bay.images.build(text.format(last="echo mended"), name="mended", on_output=printed.append)
     lines = "".join(printed).splitlines()
     assert ("once-ran" in lines, "mended" in lines) == (False, True)
+
+
+def test_builds_that_are_cancelled(bay: AgentBay) -> None:
+    """When its caller gives up, a build ends before the call does, and the steps that were done are kept."""
+    text = f"FROM {BASE}\nRUN echo once-ran > /y\nRUN echo begun; sleep {{seconds}}\n"
+    seconds = unique_seconds()
+    with pytest.raises(WaitTimeoutError):
+        bay.images.build(text.format(seconds=seconds), timeout=3)
+    assert not processes_with(seconds)
+    printed: list[str] = []
+    bay.images.build(text.format(seconds=0), on_output=printed.append)
+    assert "".join(printed).count("unchanged") == 1
+    bay.images.prune()
 
 
 def test_what_is_sent(bay: AgentBay, tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
-from .._concurrency import async_invoke, async_run_blocking, async_sleep
+from .._concurrency import async_invoke, async_run_blocking, async_shield, async_sleep
 from .._handles import Handle
 from .._local_files import LocalSource
 from .._local_images import BuildSource, archive_name, pack_folder
@@ -20,6 +21,7 @@ from .._transport.poll import poll_delays
 from .._transport.presigned import IDLE_TIMEOUT_SECONDS
 from .._wire.images import (
     BuildImage,
+    CancelImageBuild,
     DescribeImageJob,
     GetImage,
     ImageJobData,
@@ -145,7 +147,7 @@ class AsyncImages(Handle):
         """Build an image from a Dockerfile, or from an `Image` described in Python.
 
         Each RUN runs in a sandbox of its own. A step that was done before, on the same layers and with the same files,
-        is not done again.
+        is not done again. If the call is cancelled or interrupted, the build ends.
 
         Args:
             dockerfile: Path of a Dockerfile, its text if it has several lines, or an `Image`.
@@ -166,7 +168,7 @@ class AsyncImages(Handle):
             FileError: If a file cannot be read.
             WaitTimeoutError: If it takes longer.
 
-        Wire: BuildImage, DescribeImageJob
+        Wire: BuildImage, DescribeImageJob, CancelImageBuild
         """
         deadline = _deadline(timeout)
         source = await async_run_blocking(BuildSource, dockerfile, context)
@@ -180,11 +182,15 @@ class AsyncImages(Handle):
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
             job = (await self._client.call(action)).data_or_raise()
-        with tempfile.TemporaryDirectory(prefix="agentbay-build-") as directory:
-            archive = Path(directory) / "context.tar"
-            await async_run_blocking(source.pack, archive)
-            await self._send(job, archive, None, deadline)
-        return await self._follow(job, on_output, deadline)
+        try:
+            with tempfile.TemporaryDirectory(prefix="agentbay-build-") as directory:
+                archive = Path(directory) / "context.tar"
+                await async_run_blocking(source.pack, archive)
+                await self._send(job, archive, None, deadline)
+            return await self._follow(job, on_output, deadline)
+        except BaseException:
+            await async_shield(lambda: self._cancel_build(job))  # nobody waits for it any more
+            raise
 
     async def list(self) -> ImageList:
         """List the images of the runtime, the newest first.
@@ -265,6 +271,10 @@ class AsyncImages(Handle):
     async def _describe(self, job: ImageJobData, output_from: int | None = None) -> ImageJobData:
         action = DescribeImageJob(job_id=job.job_id, output_from=output_from)
         return (await self._client.call(action)).data_or_raise()
+
+    async def _cancel_build(self, job: ImageJobData) -> None:
+        with suppress(AgentBayError):  # what happened before is what the caller must know
+            await self._client.call(CancelImageBuild(job_id=job.job_id))
 
     async def _follow(
         self, job: ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline

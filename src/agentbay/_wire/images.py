@@ -104,6 +104,13 @@ class BuildImage(Action[ImageJobData]):
     network: list[str] | None = wire_field(codec=JSON, default=None)
 
 
+@action("CancelImageBuild", idempotent=True)
+class CancelImageBuild(Action[None]):
+    """End a build, and keep the steps that are done."""
+
+    job_id: str
+
+
 @action("ListImages", idempotent=True)
 class ListImages(Action[list[ImageData]]):
     """List the images of the runtime."""

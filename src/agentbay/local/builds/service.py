@@ -46,7 +46,7 @@ class BuildService:
         self._images, self._sandboxes, self._networks = images, sandboxes, networks
         self._state_dir, self._limits = state_dir, limits
         self._slots = asyncio.Semaphore(_MAX_BUILDS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by the ids of their jobs
 
     async def start(
         self,
@@ -83,27 +83,36 @@ class BuildService:
 
         def begin(job: Job, archive: Path) -> None:
             build = Build(self._images, runner, request, archive, output)
-            task = asyncio.get_running_loop().create_task(self._run(job, build, archive))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task = self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job, build, archive))
+            task.add_done_callback(lambda _: self._tasks.pop(job.id))
 
         job = self._images.expect_archive(begin)
         job.output = output
         return job
 
+    async def cancel(self, job: Job) -> None:
+        """End a build, and keep the steps that are done."""
+        job.upload_token = ""  # its files are not taken any more
+        if task := self._tasks.get(job.id):
+            task.cancel()
+            await asyncio.wait({task})
+        elif job.output is not None and job.state == "running":
+            job.error = unusable_image(Cancelled("The build was ended."))
+
     async def close(self) -> None:
         """End all builds, and keep the steps that are done."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _run(self, job: Job, build: Build, archive: Path) -> None:
         try:
             async with self._slots:
                 job.image = await self._watch(job, asyncio.create_task(build.run()))
         except asyncio.CancelledError:
-            job.error = unusable_image(Cancelled())
+            job.error = unusable_image(Cancelled("The build was ended."))
         except ImageError as error:
             job.error = unusable_image(error)
         except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentbay._wire.images import (
     BuildImage,
+    CancelImageBuild,
     DescribeImageJob,
     GetImage,
     ImageData,
@@ -50,6 +51,14 @@ async def describe_job(runtime: Runtime, action: DescribeImageJob) -> ImageJobDa
     if job is None:
         raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
     return job_data(runtime, job, action.output_from or 0)
+
+
+@action_handler(CancelImageBuild)
+async def cancel_build(runtime: Runtime, action: CancelImageBuild) -> None:
+    job = runtime.images.find_job(action.job_id)
+    if job is None:
+        raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
+    await runtime.builds().cancel(job)
 
 
 @action_handler(ListImages)

@@ -29,10 +29,10 @@ class BuildFailed(ImageError):
 
 
 class Cancelled(ImageError):
-    """The job was cancelled, since the runtime is shutting down."""
+    """The job was cancelled, or the runtime is shutting down."""
 
-    def __init__(self) -> None:
-        super().__init__("The runtime is shutting down.")
+    def __init__(self, reason: str = "The runtime is shutting down.") -> None:
+        super().__init__(reason)
 
 
 def unusable_image(error: ImageError) -> InvalidRequestError | ServiceUnavailableError:
