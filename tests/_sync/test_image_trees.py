@@ -141,11 +141,12 @@ def test_what_is_missing_is_named(bay: AgentBay, name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_official_client(bay: AgentBay, name: str, official: str) -> None:
+def test_the_official_client(bay: AgentBay, name: str, official: str, tmp_path: Path) -> None:
     """The published client runs commands, files and code on each tree."""
     shell = "no" if name == "distroless:1" else "yes"
     bay.list()  # begins the runtime
     command = [official, str(PROGRAM), bay.client.settings.url, bay.api_key, name, shell]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    # In a directory of its own, since the published client writes a log where it runs.
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"ok": True}
