@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from .connection_pool import SyncPoolResponse
     from .session_tools import SyncSessionTools
 
-_MAX_ANSWER_BYTES = (
-    1 << 20
-)  # of an answer that is no file; the server behind a session's link might send bytes without end
+# Of an answer that is no file: the server behind a session's link might send bytes without end.
+_MAX_ANSWER_BYTES = 1 << 20
 _WHOLE_FILE = 1 << 62  # bytes, more than any file has
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _FIRST_POLL_SECONDS, _POLL_FACTOR, _MAX_POLL_SECONDS = 0.05, 1.5, 1.0
 _MAX_OUTPUT_POLL_SECONDS = 0.25  # while the output is followed
+_CANCEL_SECONDS = 10.0  # that the end of a build may delay the caller's interrupt
 _INSTEAD = "On the cloud, make an image in its console, and give the id of that as image_id of a session."
 
 
@@ -275,7 +276,7 @@ class Images(Handle):
 
     def _cancel_build(self, job: ImageJobData) -> None:
         with suppress(AgentBayError):  # what happened before is what the caller must know
-            self._client.call(CancelImageBuild(job_id=job.job_id))
+            self._client.call(CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
 
     def _follow(self, job: ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline) -> ImageInfo:
         """Pass on the output of a build, and return its image."""

@@ -136,9 +136,8 @@ def create_branch(repo: str, branch: str, checkout: bool) -> GitCommand:
 def checkout_branch(repo: str, branch: str) -> GitCommand:
     if branch != "-":  # git's name for the previous branch
         _refuse_options(branch=branch)
-    return _make_command(
-        "checkout", repo, "checkout", branch, "--"
-    )  # without `--`, git takes a name that is no branch for a file
+    # Without `--`, git takes a name that is no branch for a file.
+    return _make_command("checkout", repo, "checkout", branch, "--")
 
 
 def delete_branch(repo: str, branch: str, force: bool) -> GitCommand:

@@ -1,7 +1,7 @@
 """The rules of `.gitignore` and `.dockerignore` files, read as git and Docker do.
 
-`pathspec` translates them to regular expressions, except bracket expressions such as `[[:digit:]_-]` and for spaces at
-the end of a line, which it reads in other ways than git does.
+`pathspec` translates them to regular expressions, except bracket expressions such as `[[:digit:]_-]` and spaces at the
+end of a line, which it reads in other ways than git does.
 """
 
 from __future__ import annotations

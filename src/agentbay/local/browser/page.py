@@ -138,9 +138,8 @@ class BrowserPages:
         """
         await self._attach(target)
         self._target = target
-        await self._call(
-            "Page.bringToFront"
-        )  # a page in the background is not drawn, so a screenshot of it would wait for ever
+        # A page in the background is not drawn, so a screenshot of it would wait for ever.
+        await self._call("Page.bringToFront")
 
     @property
     def target(self) -> str:

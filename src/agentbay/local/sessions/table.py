@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
+from agentbay.errors import SessionNotFoundError
 from agentbay.local.agent.session_agent import ModelSettings, SessionAgent
 from agentbay.local.api_errors import (
     internal_error,
@@ -53,9 +55,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_DELETE_WAIT_SECONDS = (
-    0.25  # a deletion that ends within this time is answered as done, so the client need not ask again
-)
+_DELETE_WAIT_SECONDS = 0.25  # a deletion that ends in this time is answered as done: the client need not ask again
 _MIN_EXPIRY_CHECK_SECONDS = 0.05  # between two checks of a session that is about to expire
 
 
@@ -337,7 +337,8 @@ class SessionTable:
     def delete_undelivered(self, session_ids: Iterable[str]) -> None:
         """Begin to delete sessions whose client disconnected before they were ready."""
         for session_id in session_ids:
-            self._start_deleting(self.find(session_id), "Its client went away before it was ready.")
+            with suppress(SessionNotFoundError):  # somebody has deleted it meanwhile
+                self._start_deleting(self.find(session_id), "Its client went away before it was ready.")
 
     def begin_close(self) -> None:
         """Accept no more calls, and let those under way continue."""

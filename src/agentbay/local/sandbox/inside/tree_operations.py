@@ -88,9 +88,8 @@ class _TreeSender:
         except FileNotFoundError:  # removed meanwhile
             return
         except OSError as error:
-            if (
-                error.errno not in _REPLACED_ERRNOS
-            ):  # an entry of another kind has replaced it meanwhile (a race), so it counts as removed
+            # An entry that one of another kind has replaced meanwhile (a race) counts as removed.
+            if error.errno not in _REPLACED_ERRNOS:
                 self._writer.write_record(path=path, kind="unreadable", why=error.strerror or str(error))
 
     def _send(self, name: str, above: int, path: str, depth: int) -> None:

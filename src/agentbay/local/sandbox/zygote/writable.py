@@ -19,9 +19,8 @@ from agentbay.local.sandbox.zygote.owned_files import Ids, make_mount_point
 from agentbay.local.sandbox.zygote.program_paths import is_of_machine
 
 _ATTRIBUTES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-_DELETED = (
-    "//deleted"  # suffix, in the list of mounts, of the source of a mount that hides credentials; it cannot be moved
-)
+# In the list of mounts, the source of a mount that hides credentials ends so. Such a mount cannot be moved.
+_DELETED = "//deleted"
 _KERNEL_DIRECTORIES = ("/dev", "/proc")
 # Without these features an upper layer holds whole files only, and refers to nothing below.
 _OPTIONS = "volatile,metacopy=off,redirect_dir=off,index=off"  # volatile: see `overlay.OPTIONS`
