@@ -44,6 +44,7 @@ def scan_tree(root: Path, ignored: Callable[[str, bool], bool], *, digests: bool
         try:
             found = list(os.scandir(root / above))
         except FileNotFoundError:
+            # It was removed since its parent was listed, like a directory that was never there.
             continue
         except OSError as error:
             raise_os_error(error, error.filename)

@@ -123,6 +123,7 @@ class _LinkResolver:
         try:
             return str((self._root / path).readlink())
         except OSError:
+            # No link, or nothing at all: then there is no target to compare.
             return None
 
 

@@ -170,6 +170,7 @@ class ProfileFile:
                     json.dump(content, file, indent=2)
                 beside.replace(path)
             except BaseException:
+                # The error that is on its way says more than one of the removal.
                 with contextlib.suppress(OSError):
                     beside.unlink()
                 raise

@@ -96,6 +96,7 @@ async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Dea
             if found.data_or_raise().status in _ENDED_STATUSES:
                 return
         except NotFoundError:
+            # What the service no longer knows has ended.
             return
         except AgentBayError as error:
             # One poll that fails for the moment does not end the waiting, because the operation goes on without it.

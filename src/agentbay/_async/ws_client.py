@@ -216,6 +216,7 @@ class AsyncReconnectingWebSocket:
         return lambda: self._remove_listener(listener)
 
     def _remove_listener(self, listener: Listener) -> None:
+        # It may be removed twice: by its owner, and when the connection is lost for good.
         with contextlib.suppress(ValueError):
             self._listeners.remove(listener)
 
@@ -297,6 +298,7 @@ class AsyncReconnectingWebSocket:
                         await _resubscribe(listener)
                 return
             except ClientClosedError:
+                # Whoever closed the client wants no messages any more.
                 return
             except AgentBayError as error:
                 if since.remaining() <= 0 or not error.retryable:

@@ -97,6 +97,7 @@ def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) 
             if found.data_or_raise().status in _ENDED_STATUSES:
                 return
         except NotFoundError:
+            # What the service no longer knows has ended.
             return
         except AgentBayError as error:
             # One poll that fails for the moment does not end the waiting, because the operation goes on without it.

@@ -249,6 +249,7 @@ def _parse_object(text: object) -> dict[str, Any] | None:
         try:
             text = json.loads(text)
         except (ValueError, RecursionError):
+            # Plain text, which is no envelope of a result.
             return None
     return text if isinstance(text, dict) else None
 

@@ -115,6 +115,7 @@ def _parse_wrapped_output(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
+        # The output of a command, which need not be JSON.
         return None
     if not isinstance(value, dict):
         return None
@@ -172,6 +173,7 @@ def _exact_output(facts: Mapping[str, Any], name: str) -> bytes | None:
     try:
         return base64.b64decode(facts[name], validate=True) if name in facts else None
     except (TypeError, ValueError):
+        # The text of the same output is there still, so damaged base64 is no reason to fail.
         return None
 
 

@@ -133,6 +133,7 @@ def parse_time(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
+        # A time in a form of another version of the service is as good as none.
         return None
 
 

@@ -81,6 +81,7 @@ def mcp(
         read_only=read_only,
         tools=[name.strip() for name in tools.split(",") if name.strip()],
     )
+    # Ctrl-C is the usual way to end a server in a terminal.
     with contextlib.suppress(KeyboardInterrupt):
         if http is None:
             asyncio.run(server.serve_stdio(options))

@@ -77,6 +77,7 @@ class Carrier:
         """Carry a connection until one of its ends closes it."""
         delivering = asyncio.create_task(self._write(number, writer))
         try:
+            # A broken connection is one that ends, which the other side is told below.
             with contextlib.suppress(OSError):
                 while data := await reader.read(_CHUNK_BYTES):
                     await self.send(channel, number, data)
@@ -109,6 +110,7 @@ class Relay:
             await self._start(json.loads(data))
             self._reporting = asyncio.create_task(self._report_end())
         elif kind == SIGNAL and self._kernel:
+            # The kernel has ended, which `_report_end` tells the other side.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._kernel.pid, number)
         elif kind < len(CHANNELS) and not self._carrier.deliver(number, data) and data:

@@ -90,6 +90,7 @@ class AgentBaySandboxSession(BaseSandboxSession):
         try:
             return (await self.session.get_status()).unwrap().status == "RUNNING"
         except AgentBayError:
+            # A session that cannot be asked cannot run commands either.
             return False
 
     async def _prepare_backend_workspace(self) -> None:

@@ -71,6 +71,7 @@ class Shell:
     def interrupt(self, attempts: int, timeout: float, expected: Sequence[str] = ()) -> ShellOutput:
         """Interrupt the program in the foreground, and kill it if it goes on."""
         for _ in range(attempts):
+            # Some programs ignore the first Ctrl-C.
             with contextlib.suppress(DeadlineExceeded):
                 return self.type("\x03", timeout, expected)
         stopped = self.type("\x1a", timeout, expected)

@@ -161,6 +161,7 @@ class SessionBrowser:
 
     async def _kill_remaining(self, sandbox: Sandbox) -> None:
         """Kill the browser processes that outlive the main one."""
+        # A process in an uninterruptible wait cannot be killed; it dies with the session.
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_SECONDS):
                 while left := [each.pid for each in sandbox.list_processes() if self._directory in each.command]:
@@ -276,6 +277,7 @@ async def _close(sandbox: Sandbox, port: int, path: str) -> bool:
     try:
         devtools = await DevTools.open(sandbox, port, path, lambda *_: None)
     except DevToolsError:
+        # It does not listen any more, so it cannot be asked.
         return False
     try:
         await devtools.call("Browser.close", timeout=_STOP_TIMEOUT_SECONDS)

@@ -165,6 +165,7 @@ class BucketBackend:
             try:
                 version = self._object_store.put_if_version(_manifest(context_id), manifest.to_bytes(), version=version)
             except VersionConflict:
+                # Another writer was first: make the change again, in its version.
                 continue
             self._cache_manifest(context_id, (version, manifest))
             # Not before the put: the manifest that wins a race may still name these blobs.

@@ -272,6 +272,7 @@ def _children(fd: int) -> Iterator[Entry]:
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
+            # It was removed since the directory was listed.
             continue
         if not name.startswith(dirfd.TEMPORARY_PREFIX) and (
             stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)

@@ -367,6 +367,7 @@ class SessionContexts:
         try:
             received = await receiving
         except SandboxError as error:
+            # The sandbox has trouble already; what is left ends with it.
             with suppress(SandboxError, FileOperationFailed):
                 await self._sandbox.run_file_operation(RemoveIncomplete(spec.path, request.token))
             if reason := self._sandbox.watchdog.kill_message(kills):

@@ -160,6 +160,7 @@ class Upload:
             try:
                 kept = contents.open(keys.join(self._key, self._archive))
             except FileNotFoundError:
+                # The context has no archive yet.
                 return
         with kept as file:
             try:

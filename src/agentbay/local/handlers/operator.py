@@ -235,6 +235,7 @@ def _parse_observed(action: str) -> tuple[str, dict[str, Any]] | None:
     try:
         found = json.loads(action)
     except (ValueError, RecursionError):
+        # The words of a person, not an action of `observe`.
         return None
     if not isinstance(found, dict) or not isinstance(found.get("method"), str):
         return None

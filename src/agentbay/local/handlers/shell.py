@@ -72,6 +72,7 @@ def _is_utf8(data: bytes | bytearray) -> bool:
     try:
         codecs.utf_8_decode(data, "strict", True)
     except UnicodeDecodeError:
+        # Then the bytes travel beside the text.
         return False
     return True
 

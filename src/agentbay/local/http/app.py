@@ -102,6 +102,7 @@ class Application:
                 return
             response = await self._route(request, receive, request_id)
         except ClientDisconnected:
+            # Nobody is there to read an answer.
             return
         except BodyTooLarge as error:
             message = f"The body is larger than {error.limit:,} bytes."
@@ -116,6 +117,7 @@ class Application:
         if scope["type"] == "websocket":
             await reject_websocket(receive, send, response)
         else:
+            # The connection was cut off after the head, so that the client sees the body end early.
             with suppress(ResponseAborted):
                 if response.stream is None:
                     await send_response(send, response)

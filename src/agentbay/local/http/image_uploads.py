@@ -33,6 +33,7 @@ async def serve_image_upload(images: ImageService, request: Request, receive: Re
     try:
         await _keep_body(images, target, receive)
     except BaseException as error:
+        # The error that is on its way says more than one of the removal.
         with suppress(OSError):
             target.unlink()
         if isinstance(error, OSError | ImageError):

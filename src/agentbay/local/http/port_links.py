@@ -122,6 +122,7 @@ class PortLinks:
         try:
             return is_host_label(label) and resolve_host_label(self._runtime.sessions, label)[0] is session
         except (AgentBayError, ValueError):
+            # The label names a session that is gone, or is none: then it is not this one's origin.
             return False
 
     def answer_browser(self, request: Request, target: ProxyTarget) -> Response | None:

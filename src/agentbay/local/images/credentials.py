@@ -34,6 +34,7 @@ def find_credentials(host: str, environment: Mapping[str, str] = os.environ) -> 
         try:
             document = json.loads(file.read_bytes())
         except (OSError, ValueError):
+            # A file of another program, which is missing or damaged, holds no credentials for us.
             continue
         if isinstance(document, dict) and (found := _read(document, host)):
             return found
@@ -87,5 +88,6 @@ def _ask_helper(name: str, host: str) -> Credentials | None:
         found = json.loads(done.stdout) if done.returncode == 0 else {}
         user, secret = str(found["Username"]), str(found["Secret"])
     except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+        # Without the helper the pull is tried without a login, and the registry says what it wants.
         return None
     return Credentials("", "", secret) if user == "<token>" else Credentials(user, secret)

@@ -188,6 +188,7 @@ def find_programs(config: ImageConfig, layers: Sequence[str]) -> ImagePrograms:
 def _find_program(view: MergedView, name: str, path: str) -> str:
     for directory in path.split(":"):
         parts = tuple(part for part in directory.split("/") if part)
+        # A directory of PATH that leads out of the image, or round in a circle, holds no program.
         with suppress(DamagedImage):
             place = (*view.real_directory(parts), name)
             found = view.find(place)

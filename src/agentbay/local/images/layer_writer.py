@@ -175,6 +175,7 @@ class LayerWriter:
             if self._owner:
                 os.fchown(fd, *self._owner)
             os.fchmod(fd, (entry.mode & 0o777) | stat.S_IRUSR)
+            # A time that the file system cannot store is no reason to refuse an image.
             with suppress(OverflowError, ValueError, OSError):
                 os.utime(fd, (entry.mtime, entry.mtime))
         finally:

@@ -83,6 +83,7 @@ def _is_opaque(directory: int) -> bool:
     try:
         return os.getxattr(directory, OPAQUE_ATTRIBUTE) == b"y"
     except OSError:
+        # File systems without extended attributes have no opaque directories.
         return False
 
 

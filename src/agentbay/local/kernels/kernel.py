@@ -176,6 +176,7 @@ class Kernel:
         The news of the two exits arrive in any order.
         """
         if self._ended.result() == 128 + signal.SIGKILL and not self._killed_because:
+            # The kernel was killed alone, for instance by the memory limit.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SANDBOX_EXIT_WAIT_SECONDS):
                     await self._sandbox.wait_closed()

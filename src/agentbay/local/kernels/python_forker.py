@@ -172,6 +172,7 @@ class _KernelLink:
         try:
             report = self._link.recv(_MAX_REPORT_BYTES)
         except BlockingIOError:
+            # The loop may wake a reader for nothing.
             return
         except ConnectionError:
             report = b""

@@ -208,6 +208,7 @@ class KernelZygote:
 
     def _on_kernel_exit(self, pid: int, code: int) -> None:
         link = self._links.pop(pid)
+        # `_kill_abandoned` has unregistered it already.
         with contextlib.suppress(KeyError):
             self._poll.unregister(link)
         _report_and_close(link, {"code": code})

@@ -128,6 +128,7 @@ def _from_pip() -> dict[str, str]:
         try:
             parser.read_string(_read(file))
         except configparser.Error:
+            # pip refuses the file too, and says so to its user.
             continue
         for section in ("global", "install"):
             settings = dict(parser.items(section)) if parser.has_section(section) else {}

@@ -186,6 +186,7 @@ class Session:
         """End the browser so that its profile has the last cookies."""
         if not self.browser.is_running:
             return
+        # A sandbox that has just ended has no browser whose profile could be saved.
         with suppress(SandboxError):
             await self.sandbox.thaw()
             await self.browser.stop(self.sandbox)

@@ -35,6 +35,7 @@ def _read_entry(file: Path, ignore_system: bool) -> dict[str, str] | None:
         parser.read_string(file.read_text("utf-8", "replace"))
         entry = dict(parser[_ENTRY])
     except (OSError, configparser.Error, KeyError):
+        # A damaged entry is shown by no menu either.
         return None
     command = _FIELD_CODE.sub("", entry.get("Exec", "")).replace("%%", "%").strip()
     if entry.get("Type") != "Application" or entry.get("Hidden") == "true" or not command or not _is_there(entry):

@@ -78,6 +78,7 @@ def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
+        # It has ended, which is what was asked for.
         pass
     except PermissionError as error:
         raise Refused(f"process {pid} may not be ended") from error
@@ -115,6 +116,7 @@ def _status_fields(pid: int) -> list[str]:
 
 
 def _read(pid: int, name: str) -> bytes:
+    # It has ended, or belongs to another user.
     with suppress(OSError):
         return Path(f"/proc/{pid}/{name}").read_bytes()
     return b""

@@ -115,6 +115,7 @@ class _Desktop:
                     # Events that came along with awaited replies are in memory, where the selector does not look.
                     self._do_events()
         except ConnectionClosedError:
+            # The X server has ended, and the desktop with it.
             return
 
     def _do_request(self, channel: _Channel) -> bool:

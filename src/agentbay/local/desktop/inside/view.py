@@ -48,6 +48,7 @@ class LiveView:
             # With copies of them here, the service and the X server would not see the other process end.
             for fd in map(int, os.listdir("/proc/self/fd")):
                 if fd > 2 and fd != listener.fileno():
+                    # The descriptor of the listing itself is closed already.
                     with suppress(OSError):
                         os.close(fd)
             asyncio.run(self._serve(listener))
@@ -101,6 +102,7 @@ async def _connect_to_vnc(websocket: Any) -> None:
             writer.write(message)
             await writer.drain()
     except (ConnectionClosed, OSError):
+        # Either end may go away at any time: the page is closed, or the desktop ends.
         pass
     finally:
         sending.cancel()

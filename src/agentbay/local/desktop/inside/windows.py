@@ -149,6 +149,7 @@ class Windows:
             corner = self._root.translate_coords(window, 0, 0)
             pid = self._pid(number)
         except XError:
+            # The window was closed while it was asked.
             return None
         return {
             "window_id": number,
@@ -225,6 +226,7 @@ class Windows:
         try:
             return window.get_full_property(self._atom(name), X.AnyPropertyType)
         except XError:
+            # The window was closed while it was asked.
             return None
 
     def _atom(self, name: str) -> int:

@@ -53,6 +53,7 @@ class JupyterBridge:
     async def serve(self) -> NoReturn:
         """Serve until the service disconnects or the kernel exits."""
         ended = asyncio.create_task(self._exit_with_kernel())
+        # The service has closed the connection.
         with contextlib.suppress(asyncio.IncompleteReadError):
             while True:
                 size = int.from_bytes(await self._reader.readexactly(4), "little")

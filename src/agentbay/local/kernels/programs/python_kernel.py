@@ -222,6 +222,7 @@ def create_shell() -> Any:
 def warm_up(shell: Any) -> None:
     """Run what is slow the first time, for kernels that are forked later."""
     for name in _PRELOADED:
+        # Packages that this Python does not have need no warming up.
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     former, sys.stderr = sys.stderr, io.StringIO()  # for the tracebacks

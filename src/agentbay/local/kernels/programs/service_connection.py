@@ -67,6 +67,7 @@ class ServiceConnection:
             try:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
+                # What stands there now may be closed, or no stream at all.
                 continue
 
     def write_error(self, text: str) -> None:

@@ -287,6 +287,7 @@ class InitProcess:
         Before the command is reaped no other group can have its number.
         """
         for pid in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
+            # Each process of the group has ended.
             with suppress(ProcessLookupError):
                 os.killpg(pid, number)
 

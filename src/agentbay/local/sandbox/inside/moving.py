@@ -88,6 +88,7 @@ def _check_replaceable(name: str, above: int, path: str, *, is_directory: bool) 
     try:
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
     except FileNotFoundError:
+        # There is nothing to replace.
         return
     if stat.S_ISDIR(status.st_mode) and not is_directory:
         raise_os_error(errno.EISDIR, path)

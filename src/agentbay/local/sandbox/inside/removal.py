@@ -132,6 +132,7 @@ class _Removal:
                 try:
                     os.unlink(entry.name, dir_fd=fd)
                 except FileNotFoundError:
+                    # Another program of the sandbox was faster.
                     continue
                 except IsADirectoryError:  # it has taken the place of a file
                     return entry.name

@@ -249,6 +249,7 @@ class _TreeReceiver:
         try:
             mode = 0 if self._replace_anything else os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
         except FileNotFoundError:
+            # There is nothing to replace.
             return
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "Is a directory")

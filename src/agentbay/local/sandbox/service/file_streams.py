@@ -75,6 +75,7 @@ async def _clean_up(sandbox: Sandbox, request: WriteFile, writing: asyncio.Futur
         error = writing.exception()
         if not isinstance(error, FileOperationFailed) or error.errno != errno.EINTR:
             return
+    # If the sandbox has ended, its files go with it.
     with suppress(SandboxError):
         await sandbox.run_file_operation(RemoveUnfinished(request.path, request.token))
 

@@ -42,6 +42,7 @@ def list_open_files(proc: int, pid: int) -> Iterator[OpenFile]:
     try:
         directory = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
     except FileNotFoundError:
+        # The process has ended.
         return
     try:
         for name in os.listdir(directory)[:_MAX_FILES]:

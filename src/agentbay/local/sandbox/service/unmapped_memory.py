@@ -67,6 +67,7 @@ class UnmappedMemory:
                         seen.add(file.status.st_ino)
                         found[pid] = found.get(pid, 0) + file.allocated_bytes
             except PermissionError:
+                # This one may not be inspected; the others are still counted.
                 continue
         if sockets and self._diag:
             owner = max(sockets, key=sockets.__getitem__)  # nothing says cheaply which socket belongs to which process

@@ -70,6 +70,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
+        # A rule for a path that is not on this machine allows nothing.
         return
     try:
         # The kernel refuses rights on directories for anything else (EINVAL).

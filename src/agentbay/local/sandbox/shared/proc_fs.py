@@ -150,6 +150,7 @@ def reap_children() -> Iterator[tuple[int, int]]:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
+            # There are no children at all.
             return
         if pid == 0:
             return

@@ -51,6 +51,7 @@ class InotifyWatcher:
         self._is_watching = False
         with self._session.using(counts_as_activity=False) as sandbox:
             if self._inotify < 0:
+                # Without inotify, snapshots in intervals find the changes.
                 with suppress(ResourceCreationFailed):
                     await self._open_inotify(sandbox)
             watch = self._inotify >= 0
