@@ -67,6 +67,14 @@ def test_every_file_names_its_source() -> None:
         assert (ROOT / SOURCE / name).is_file()
 
 
+def test_the_stub_is_generated(scratch: Path) -> None:
+    """The stub of the public names is written and checked as well."""
+    stub = "src/agentbay/__init__.pyi"
+    assert (scratch / stub).read_text() == (ROOT / stub).read_text()
+    append(scratch / stub, "# by hand\n")
+    assert f"{stub}: out of date" in build(scratch, "--check").stderr
+
+
 def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 

@@ -1,7 +1,7 @@
 """AgentBay sandbox sessions, synchronous and asynchronous, on the cloud or on this machine.
 
 All public names are here and are imported lazily, at their first use. So importing the package is fast and creates no
-handler, file, thread or socket. `__init__.pyi` has the same names for type checkers.
+handler, file, thread or socket. `build_sync.py` writes the same names into `__init__.pyi`, for type checkers.
 """
 
 import os
@@ -34,32 +34,6 @@ _EXPORTS_BY_MODULE = {
     "_async.pty_handle": "AsyncPtyHandle",
     "_async.session": "AsyncSession",
     "_async.watch": "AsyncWatch",
-    "_sync.agent": "Agent",
-    "_sync.agent_task": "TaskExecution",
-    "_sync.beta": "BetaNetwork",
-    "_sync.browser": "Browser",
-    "_sync.browser_operator": "BrowserOperator",
-    "_sync.client": "AgentBay",
-    "_sync.code": "Code CodeStream",
-    "_sync.command": "Command",
-    "_sync.computer": "Computer",
-    "_sync.env": "Env",
-    "_sync.context": "ContextService",
-    "_sync.context_manager": "ContextManager",
-    "_sync.extensions": "ExtensionsService",
-    "_sync.file_transfer": "FileTransfer",
-    "_sync.filesystem": "FileSystem",
-    "_sync.fingerprint_generator": "BrowserFingerprintGenerator",
-    "_sync.git": "Git",
-    "_sync.images": "Images",
-    "_sync.mobile": "Mobile",
-    "_sync.mobile_simulate": "MobileSimulateService",
-    "_sync.oss": "Oss",
-    "_sync.process": "Output Process",
-    "_sync.pty": "Pty",
-    "_sync.pty_handle": "PtyHandle",
-    "_sync.session": "Session",
-    "_sync.watch": "Watch",
     "_display": "progress",
     "_logging": "AgentBayLogger get_logger",
     "_version": "__version__",
@@ -132,6 +106,12 @@ _EXPORTS_BY_MODULE = {
     "models.tools": "McpTool McpToolResult McpToolsResult",
     "models.transfer": "DownloadResult UploadResult",
     "models.tree": "TreeProgress TreeReport",
+}
+# The synchronous flavour has the same modules and classes.
+_EXPORTS_BY_MODULE |= {
+    module.replace("_async.", "_sync."): names.replace("Async", "")
+    for module, names in _EXPORTS_BY_MODULE.items()
+    if module.startswith("_async.")
 }
 # Where `agentbay.session_params` and further paths of older programs are found. They stay out of the way here.
 __path__.append(f"{__path__[0]}/_older_paths")
