@@ -191,6 +191,15 @@ def test_json_text_inside_json_may_be_json_as_well() -> None:
     assert isinstance(unstructure(as_text)["ToolList"], str)
 
 
+def test_types_without_a_reader_of_their_own_are_strict_inside() -> None:
+    """Inside a type that is left to cattrs, values keep their types and objects their names."""
+    sample = Sample(ws_url="x")
+    assert structure([{"wsUrl": "x"}, "7"], tuple[Sample, int]) == (sample, 7)
+    with pytest.raises(MalformedError):
+        structure([5.5], tuple[int])
+    assert unstructure((sample,))[0]["WsUrl"] == "x"
+
+
 def test_unknown_values_of_enums_are_harmless() -> None:
     """A reply's unknown status is read as a plain string."""
     assert structure({"Status": "HIBERNATING"}, sessions.SessionDetail).status == "HIBERNATING"

@@ -1,7 +1,7 @@
 """Strict conversion between JSON values and Python objects.
 
-A value never gets another type silently. cattrs finds the function for each type. The functions for classes are ours,
-since those of cattrs are compiled for each class at its first use, which most programs would wait for.
+A value never gets another type silently. Lists, objects, classes and plain values are read and written here, since
+cattrs compiles functions for each class, which most programs would wait for. It does the rest, such as enumerations.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 
 if TYPE_CHECKING:
     import cattrs
 
-from .schema import Codec, wire_names
+from .schema import Codec, EncodedJson, wire_names
 
 _T = TypeVar("_T")
 _Reader = Callable[[Any], Any]
@@ -48,14 +49,14 @@ def structure(value: object, kind: type[_T] | Any, path: str = "Data") -> _T:
         MalformedError: If a value has another type; names its place, which starts at `path`.
     """
     try:
-        return _reader(cast(Hashable, kind))(value)  # type: ignore[no-any-return]
+        return _read(value, kind)  # type: ignore[no-any-return]
     except _READ_ERRORS as error:
         raise _malformed(error, path) from error
 
 
 def unstructure(value: object) -> Any:
     """Write an object as a JSON value, without what is None."""
-    return _converter().unstructure(value)
+    return _writer(cast(Hashable, type(value)))(value)
 
 
 _READ_ERRORS = (AttributeError, RecursionError, TypeError, ValueError)
@@ -71,37 +72,51 @@ def _malformed(error: Exception, place: str) -> MalformedError:
 
 @cache
 def _converter() -> cattrs.BaseConverter:
-    import cattrs  # with the first value, since it takes as long to import as the rest of the package
+    import cattrs  # with the first value that needs it, since it takes as long to import as the rest of the package
 
     converter = cattrs.BaseConverter(detailed_validation=False)
-    for kind, read in _PLAIN_READERS.items():
-        converter.register_structure_hook(kind, _as_hook(read))
-    converter.register_structure_hook_factory(_is_list, lambda kind: _as_hook(_list_reader(_reader(get_args(kind)[0]))))
-    converter.register_structure_hook_factory(
-        _is_mapping, lambda kind: _as_hook(_mapping_reader(*map(_reader, get_args(kind))))
-    )
-    converter.register_structure_hook_factory(attrs.has, lambda kind: _as_hook(_object_reader(kind)))
+    for plain in _PLAIN_READERS:
+        converter.register_structure_hook(plain, _read)
+    converter.register_structure_hook_factory(lambda kind: _own_reader(kind) is not None, lambda _: _read)
     converter.register_unstructure_hook_factory(attrs.has, lambda _: _write_object)
     return converter
 
 
-def _as_hook(read: _Reader) -> Callable[[Any, Any], Any]:
-    return lambda value, _: read(value)
-
-
-def _is_list(kind: Any) -> bool:
-    return get_origin(kind) is list
-
-
-def _is_mapping(kind: Any) -> bool:
-    return get_origin(kind) is dict
+def _read(value: Any, kind: Any) -> Any:
+    return _reader(kind)(value)
 
 
 @cache
 def _reader(kind: Any) -> _Reader:
     """Return the function that reads values of a type."""
+    if read := _own_reader(kind):
+        return read
     hook = _converter().get_structure_hook(kind)
     return lambda value: hook(value, kind)
+
+
+def _own_reader(kind: Any) -> _Reader | None:
+    """Return the function of this module that reads values of a type."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is list:
+        return _list_reader(_reader(inner[0]))
+    if origin is dict:
+        return _mapping_reader(*map(_reader, inner))
+    if origin in (Union, UnionType) and NoneType in inner and len(inner) == 2:
+        return _optional_reader(_reader(inner[inner[0] is NoneType]))
+    return _object_reader(kind) if attrs.has(kind) else _PLAIN_READERS.get(kind)
+
+
+@cache
+def _writer(kind: type) -> Callable[[Any], Any]:
+    """Return the function that writes values of a class."""
+    if kind in _PLAIN_KINDS:
+        return lambda value: value
+    if kind is list:
+        return lambda value: [unstructure(item) for item in value]
+    if kind is dict:
+        return lambda value: {key: unstructure(item) for key, item in value.items()}
+    return _write_object if attrs.has(kind) else _converter().unstructure
 
 
 def _type_name(value: object) -> str:
@@ -147,6 +162,11 @@ _PLAIN_READERS: dict[Any, _Reader] = {
     float: _read_float,
     bool: _read_bool,
 }
+_PLAIN_KINDS = (str, int, float, bool, NoneType, EncodedJson)
+
+
+def _optional_reader(read: _Reader) -> _Reader:
+    return lambda value: None if value is None else read(value)
 
 
 def _list_reader(read: _Reader) -> _Reader:
