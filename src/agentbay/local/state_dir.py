@@ -8,6 +8,7 @@ import itertools
 import os
 import secrets
 import stat
+import struct
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from agentbay.local.sandbox.shared import dirfd
 
 _PREFIX = "agentbay-local-"
 _LOCK = "lock"
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHIES = 0x80086601, 0x40086602, 0x20000  # linux/fs.h; `chattr +T`
 
 
 class StateDirectory:
@@ -30,6 +32,7 @@ class StateDirectory:
         self._sessions = path / "sessions"
         for directory in (self._trash, self._sessions):
             directory.mkdir(exist_ok=True)
+        spread_directories(self._sessions)
         self._numbers = itertools.count()
 
     @classmethod
@@ -179,6 +182,21 @@ def _remove_if_unlocked(directory: Path) -> None:
     if lock is not None:
         remove_tree(directory)
         os.close(lock)
+
+
+def spread_directories(above: Path) -> None:
+    """Have ext4 keep the directories in a directory apart from each other.
+
+    Side by side they share a group of inodes, and for each new file ext4 passes over all inodes of the group that were
+    freed in the last minutes. Where sessions come and go, this took more time than all the rest.
+    """
+    fd = os.open(above, dirfd.DIRECTORY_OPEN_FLAGS)
+    try:
+        with contextlib.suppress(OSError):  # other file systems do without
+            (flags,) = struct.unpack("I", fcntl.ioctl(fd, _GET_FLAGS, bytes(4)))
+            fcntl.ioctl(fd, _SET_FLAGS, struct.pack("I", flags | _TOP_OF_HIERARCHIES))
+    finally:
+        os.close(fd)
 
 
 def remove_tree(directory: Path) -> None:

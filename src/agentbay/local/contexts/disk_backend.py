@@ -26,7 +26,7 @@ from agentbay.local.contexts.context_database import ContextDatabase
 from agentbay.local.contexts.directory_tree import ContextTree, TreeSnapshot
 from agentbay.local.contexts.entry import Entry, Owner
 from agentbay.local.sandbox.shared import dirfd
-from agentbay.local.state_dir import remove_tree
+from agentbay.local.state_dir import remove_tree, spread_directories
 
 _MAX_SINGLE_FSYNCS = 500  # files; for more than these, one syncfs of the whole file system is faster
 _FSYNC_THREADS = 16
@@ -48,6 +48,8 @@ class DiskBackend:
         self._staging, self._trash = directory / "staging", directory / "trash"
         for made in (self._staging, self._trash):
             made.mkdir(exist_ok=True)
+        for above in (directory, self._staging):
+            spread_directories(above)
 
     def create(self, context_id: str) -> None:
         self._context_directory(context_id).mkdir(mode=0o700)

@@ -26,7 +26,7 @@ from agentbay.local import database
 from agentbay.local.images.blob_files import remove_downloads, remove_uploads
 from agentbay.local.images.digests import sha256_digest
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
-from agentbay.local.state_dir import StateDirectory, remove_tree
+from agentbay.local.state_dir import StateDirectory, remove_tree, spread_directories
 
 _SCHEMA_VERSION = 1
 _TABLES = """
@@ -109,6 +109,7 @@ class ImageStore:
         self._layers, self._work, self.blobs = root / "layers", root / "work", root / "blobs"
         for directory in (root, self._layers, self._work, self.blobs):
             directory.mkdir(mode=0o700, exist_ok=True)
+        spread_directories(self._work)
         self._db = database.open_database(
             root / "images.db", _TABLES, _SCHEMA_VERSION, synchronous="FULL" if self._durable else "OFF"
         )
