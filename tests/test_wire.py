@@ -200,6 +200,20 @@ def test_types_without_a_reader_of_their_own_are_strict_inside() -> None:
     assert unstructure((sample,))[0]["WsUrl"] == "x"
 
 
+def test_sessions_with_the_same_tools_share_what_was_read() -> None:
+    """The list is read once; another one, or one that is no text, is read anew."""
+
+    def read(tool_list: object) -> list[tools.ToolEntry]:
+        return structure({"ToolList": tool_list}, sessions.CreatedSessionData).tool_list
+
+    text = json.dumps([{"name": "shell", "server": "s"}])
+    assert read(text) is read(text[:1] + text[1:])
+    assert read(text) == read(json.loads(text)) == [tools.ToolEntry(name="shell", server="s")]
+    assert read(text.replace("shell", "other")) == [tools.ToolEntry(name="other", server="s")]
+    with pytest.raises(MalformedError, match=r"Data\.ToolList"):
+        read("[")
+
+
 def test_unknown_values_of_enums_are_harmless() -> None:
     """A reply's unknown status is read as a plain string."""
     assert structure({"Status": "HIBERNATING"}, sessions.SessionDetail).status == "HIBERNATING"

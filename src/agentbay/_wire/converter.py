@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 from .schema import Codec, EncodedJson, wire_names
 
+_SHARED_TEXTS = 4  # of each field that equal texts give one value
 _T = TypeVar("_T")
 _Reader = Callable[[Any], Any]
 
@@ -219,7 +220,8 @@ def _object_reader(cls: Any) -> _Reader:
     names, fields = wire_names(attrs.resolve_types(cls)), []
     for field in attrs.fields(cls):
         if field.init:
-            read = _json_text_reader(field.type) if field.metadata.get("codec") else _reader(field.type)
+            is_text, is_shared = field.metadata.get("codec"), field.metadata.get("is_shared", False)
+            read = _json_text_reader(field.type, is_shared=is_shared) if is_text else _reader(field.type)
             aliases, required = field.metadata.get("aliases", ()), field.default is attrs.NOTHING
             fields.append(_FieldReader(field.alias, names[field.name], aliases, read, required))
 
@@ -243,9 +245,15 @@ def _object_reader(cls: Any) -> _Reader:
     return read_object
 
 
-def _json_text_reader(kind: Any) -> _Reader:
+def _json_text_reader(kind: Any, *, is_shared: bool) -> _Reader:
     read = _reader(kind)
-    return lambda value: read(_parse_json(value) if isinstance(value, str) else value)
+
+    def read_text(text: str) -> Any:
+        return read(_parse_json(text))
+
+    # A list of tools is read with each new session, and takes longer than the rest of that call.
+    read_text = lru_cache(_SHARED_TEXTS)(read_text) if is_shared else read_text
+    return lambda value: read_text(value) if isinstance(value, str) else read(value)
 
 
 def _parse_json(text: str) -> object:

@@ -69,6 +69,7 @@ def wire_field(
     choices: tuple[str, ...] = (),
     caller: str = "",
     is_json: bool = False,
+    is_shared: bool = False,
     **options: Any,
 ) -> Any:
     """Make a field with more on the wire than its class's rule says.
@@ -81,6 +82,7 @@ def wire_field(
         choices: The values that a tool's schema allows.
         caller: The name of the public parameter that it comes from, if that is not the field's own.
         is_json: Whether its value is JSON already, which need not be looked through.
+        is_shared: Whether equal texts may give one value, which then must not be changed.
         **options: As for `attrs.field`.
     """
     return attrs.field(
@@ -92,6 +94,7 @@ def wire_field(
             "choices": choices,
             "caller": caller,
             "is_json": is_json,
+            "is_shared": is_shared,
         },
         **options,
     )

@@ -27,7 +27,7 @@ class SessionConnection:
     token: str = wire_field(default="", repr=False)
     link_url: str = wire_field(default="", repr=False)
     ws_url: str = wire_field(aliases=("wsUrl",), default="", repr=False)
-    tool_list: list[ToolEntry] = wire_field(codec=JSON, factory=list)
+    tool_list: list[ToolEntry] = wire_field(codec=JSON, factory=list, is_shared=True)
     http_port: str = ""
     network_interface_ip: str = ""
     vpc_resource: bool = False

@@ -12,7 +12,7 @@ from .base import BaseResult, IterableResult, list_or_empty
 class McpTool:
     """A tool that a session offers.
 
-    `server` is the MCP server that runs it.
+    `server` is the MCP server that runs it. Sessions with the same tools share `input_schema`.
     """
 
     name: str = ""
