@@ -10,7 +10,7 @@ from tests.local.raw import embedded
 
 
 def test_what_comes_and_goes_is_kept_apart_on_the_disk(tmp_path: Path) -> None:
-    """Sessions, contexts and layers get groups of inodes of their own, where the file system has a way to ask for it."""
+    """Sessions, contexts and layers get groups of inodes of their own, where the file system can be asked for it."""
     (plain := tmp_path / "plain").mkdir()
     chattr = shutil.which("chattr", path="/usr/bin:/bin:/usr/sbin:/sbin")
     assert chattr, "e2fsprogs is missing"
