@@ -49,9 +49,22 @@ def running(somebody: User) -> Iterator[Wire]:
         layer = busybox_layer(directory("srv/data"), member("srv/data/file", b"lower"), directory("locked", 0o500))
         import_image(wire, Built([layer]).oci_archive(), "root:1")
         import_image(wire, Built([layer], {"User": "app", "WorkingDir": "/srv"}).docker_archive(), "app:1")
+        for name in ("root:1", "app:1"):
+            make_mount_points(wire, state, name)
         yield wire
         child.close_stdin()
         assert "Traceback" not in child.standard_error()
+
+
+def layers_of(state: Path) -> list[str]:
+    return sorted(path.name for path in (state / "images/layers").iterdir())
+
+
+def make_mount_points(wire: Wire, state: Path, image: str) -> None:
+    """Start a session on an image, and wait for the layer that this makes."""
+    count = len(layers_of(state))
+    with wire.session(ImageId=image):
+        assert eventually(lambda: len(layers_of(state)) > count)
 
 
 def tree_digest(state: Path) -> str:
@@ -98,6 +111,29 @@ def test_the_store_is_out_of_reach(running: Wire, somebody: User) -> None:
         assert running.sh(session, "cat /srv/data/file; pwd; id -u; id -g")["stdout"] == "lower/srv\n4711\n4712\n"
         assert running.sh(session, "echo y > /srv/data/file && cat data/file")["stdout"] == "y\n"
     assert tree_digest(state) == before
+
+
+def test_mount_points_are_made_once(running: Wire, somebody: User) -> None:
+    """Further sessions on an image make nothing in it: what they need is a layer, which goes with the image."""
+    state = somebody.directory / "images-state"
+    before = layers_of(state)
+    odd = [member("etc/hosts", b"odd"), symlink("etc/resolv.conf", "/nowhere"), directory("tmp", 0o700)]
+    import_image(running, Built([busybox_layer(*odd)]).oci_archive(), "points:1")
+    make_mount_points(running, state, "points:1")
+    shown = "cat /etc/hosts /etc/resolv.conf; ls -ld /tmp; cat /opt/session-python/pyvenv.cfg"
+    with running.session(ImageId="points:1") as session:
+        upper = state / "sessions" / session / "image/upper"
+        assert running.stdout(session, shown).startswith("127.0.0.1 localhost agentbay\n::1")
+        assert "\ndrwxrwxrwt " in running.stdout(session, shown)
+        assert "\nhome = " in running.stdout(session, shown)
+        assert not list(upper.iterdir())
+        running.stdout(session, "rm /etc/hosts /opt/session-python/pyvenv.cfg; chmod 700 /tmp")
+        (made,) = running.data("ForkSession", SessionId=session, Count=1)
+        running.data("RemoveImage", Image="points:1")
+        assert running.sh(session, "cat /etc/hosts")["exit_code"] != 0
+        assert running.stdout(made["SessionId"], shown).startswith("127.0.0.1 localhost agentbay\n::1")
+        running.data("DeleteSessionAsync", SessionId=made["SessionId"])
+    assert eventually(lambda: layers_of(state) == before)
 
 
 PASSWD = {
@@ -243,6 +279,7 @@ def test_layers_of_forks_go_with_them(running: Wire, somebody: User) -> None:
     layers = somebody.directory / "images-state/images/layers"
     before = sorted(layers.iterdir())
     with running.session(ImageId="app:1") as session:
+        running.stdout(session, "echo mine > /srv/mine")
         forks = [made["SessionId"] for made in running.data("ForkSession", SessionId=session, Count=4)]
         assert len(sorted(layers.iterdir())) == len(before) + 1
     for fork in forks[1:]:

@@ -27,12 +27,12 @@ from agentbay.local.builds.stage import (
 from agentbay.local.images import image_config
 from agentbay.local.images.errors import BuildFailed, ImageError
 from agentbay.local.images.image_config import ImageConfig
-from agentbay.local.images.importing import MAX_LAYERS, Importer, identify
+from agentbay.local.images.importing import Importer, identify
 from agentbay.local.images.job_output import JobOutput
 from agentbay.local.images.layer_writer import EntrySource
 from agentbay.local.images.merged_view import MergedView
 from agentbay.local.images.service import ImageService
-from agentbay.local.images.store import Image, ImageStore
+from agentbay.local.images.store import MAX_LAYERS, Image, ImageStore
 from agentbay.local.sessions.images import IMAGES
 
 _EMPTY = "scratch"

@@ -15,11 +15,10 @@ from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded
 from agentbay.local.images.image_config import ImageConfig
 from agentbay.local.images.layer_source import LayerSource
 from agentbay.local.images.layer_writer import LayerFacts, LayerLimits, LayerWriter, check_free_space
-from agentbay.local.images.store import Image, ImageStore, Layer, chain_id
+from agentbay.local.images.store import MAX_LAYERS, Image, ImageStore, Layer, chain_id
 
 MAX_DOCUMENT_BYTES = 8 << 20  # of a manifest or a configuration
 _MAX_INDEXES = 4  # nested in each other
-MAX_LAYERS = 127  # as Docker allows
 Progress = Callable[[int], None]
 
 

@@ -28,6 +28,7 @@ from agentbay.local.images.digests import sha256_digest
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
 from agentbay.local.state_dir import StateDirectory, remove_tree, spread_directories
 
+MAX_LAYERS = 127  # of an image, as Docker allows
 _SCHEMA_VERSION = 1
 _TABLES = """
 CREATE TABLE layers (
@@ -59,6 +60,7 @@ class Image:
         layers: The chain ids of its layers, the lowest first.
         size: Bytes of all its files.
         source: Where it came from, for people.
+        created: When it was stored, in seconds since 1970; 0 before.
         base: Of a snapshot of this machine's programs, the published name; its one layer holds the directories that a
             session writes. "" for a whole root file system.
         writable: Of such a snapshot, the further directories that can be written.
@@ -116,6 +118,7 @@ class ImageStore:
         self._lock = threading.RLock()
         self._in_use: Counter[str] = Counter()  # chain ids of layers that sessions and transfers need
         self._adopted: set[str] = set()  # chain ids of layers that are in no row
+        self._mount_points: dict[str, str] = {}  # by image id: see `set_mount_points`
         self._remover = ThreadPoolExecutor(1, "images-remover")
         self._remove_strays()
 
@@ -280,6 +283,18 @@ class ImageStore:
             self._adopted.add(chain)
             return self._make_directory(Path(self.layer_path(chain)))
 
+    def mount_points(self, image_id: str) -> str | None:
+        """Return what `set_mount_points` was told about an image, or None."""
+        return self._mount_points.get(image_id)
+
+    def set_mount_points(self, image_id: str, chain: str) -> None:
+        """Keep an adopted layer as long as an image is there.
+
+        The chain id "" notes that it has none.
+        """
+        with self._lock:
+            self._mount_points[image_id] = chain
+
     def keep_adopted(self, chains: Sequence[str], measure: Callable[[str], tuple[int, int]]) -> None:
         """Record adopted layers, so that images can have them.
 
@@ -311,7 +326,10 @@ class ImageStore:
     def _trash_unused(self) -> list[Path]:
         """Move layers that nothing uses to the trash, and return their places."""
         trash = []
-        used = {chain for image in self.images() for chain in image.layers} | set(self._in_use)
+        images = self.images()
+        self._mount_points = {one.id: self._mount_points[one.id] for one in images if one.id in self._mount_points}
+        used = {chain for image in images for chain in image.layers} | set(self._in_use)
+        used.update(self._mount_points.values())
         for (chain,) in self._db.execute("SELECT chain FROM layers").fetchall():
             if chain not in used:
                 with self._transaction():

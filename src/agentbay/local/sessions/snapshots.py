@@ -17,7 +17,7 @@ from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.session_contexts import SessionContexts
 from agentbay.local.images.errors import ImageError, unusable_image
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
-from agentbay.local.images.store import Image, ImageStore
+from agentbay.local.images.store import MAX_LAYERS, Image, ImageStore
 from agentbay.local.sandbox.service.manager import SharedLayer, measure_files
 from agentbay.local.sessions.entrypoint import start_entrypoint
 from agentbay.local.sessions.layering import FrozenLayers, SessionLayers
@@ -88,8 +88,6 @@ async def _create_fork(
 @asynccontextmanager
 async def _freeze_files(sessions: SessionTable, store: ImageStore, session: Session) -> AsyncIterator[FrozenLayers]:
     """Yield layers with the files of a session, kept during the block."""
-    from agentbay.local.images.importing import MAX_LAYERS  # here, since it imports what reads archives
-
     if any(is_overlay for _, is_overlay in session.options.writable) and session.is_machine_based:
         raise invalid_request(
             "A session in which directories of this machine's system are writable cannot be copied: "
@@ -120,6 +118,7 @@ def _make_image(session: Session, layers: Sequence[str], source: str) -> Image:
             layers=list(layers),
             source=source,
             directory=session.options.directory or session.image.directory,
+            created=0.0,
             names=[],
             digest="",
         )

@@ -42,6 +42,7 @@ from agentbay.local.sandbox.service.manager import (
 from agentbay.local.sessions import image_spec
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.mount_points import MountPoints
 from agentbay.local.sessions.prepared_directories import PreparedDirectories
 from agentbay.local.sessions.records import SessionRecords
 from agentbay.local.sessions.session import Session
@@ -93,8 +94,14 @@ class SessionTable:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._python_forker = PythonKernelForker(state_dir.path / "cache")
-        prepare = sandboxes.prepare_root if sandboxes.isolation == "namespaces" else None
-        self._directories = PreparedDirectories(state_dir, prepare, self.start_task)
+        self._mount_points = MountPoints(sandboxes, state_dir, images)
+        isolated = sandboxes.isolation == "namespaces"
+        self._directories = {
+            has_layers: PreparedDirectories(
+                state_dir, partial(sandboxes.prepare_root, has_layers=has_layers) if isolated else None, self.start_task
+            )
+            for has_layers in (False, True)
+        }
         self._ahead = AheadPool(sandboxes, state_dir, networks, self._limits, enabled=start_ahead)
 
     @property
@@ -170,7 +177,7 @@ class SessionTable:
         try:
             session = await self._make(
                 image_id=image_id,
-                image=image,
+                image=image and self._mount_points.add_to(image),
                 shared=shared,
                 labels=labels,
                 lifetime=lifetime,
@@ -181,6 +188,8 @@ class SessionTable:
             )
         finally:
             self._creating_count -= 1
+        if image is not None and self._mount_points.is_due(image):
+            self.start_task(self._make_mount_points(session, image))
         if self._python_forker.ready and image_id.startswith("code"):
             self.start_task(session.kernels.prestart(session.sandbox, "python", session.environment))
         self.start_task(self._delete_when_sandbox_dies(session))
@@ -222,6 +231,9 @@ class SessionTable:
         session.is_layered = bool(session.spec.image or session.spec.layers)
         return sandbox
 
+    async def _make_mount_points(self, session: Session, image: Image) -> None:
+        await self._mount_points.make(image, await self._sandbox_spec(session, SandboxOptions(), []))
+
     async def _make(
         self,
         *,
@@ -241,7 +253,7 @@ class SessionTable:
         browser, desktop = (ahead.browser, ahead.desktop) if ahead else self._ahead.programs_for(image_id)
         session_id = ahead.session_id if ahead else make_id("session-", 21)
         session = Session(
-            directory=ahead.directory if ahead else self._make_directory(session_id),
+            directory=ahead.directory if ahead else self._make_directory(session_id, has_layers=image is not None),
             session_id=session_id,
             image_id=image_id,
             image=image,
@@ -285,9 +297,9 @@ class SessionTable:
         self._sessions[session_id] = session
         return session
 
-    def _make_directory(self, session_id: str) -> Path:
+    def _make_directory(self, session_id: str, *, has_layers: bool) -> Path:
         try:
-            return self._directories.take(session_id)
+            return self._directories[has_layers].take(session_id)
         except OSError as error:
             raise storage_full(error) from error
 
@@ -347,7 +359,8 @@ class SessionTable:
     async def close(self) -> None:
         """Create no more sessions, and delete all there are."""
         self.begin_close()
-        self._directories.close()
+        for directories in self._directories.values():
+            directories.close()
         for session in self.matching(lambda _: True):
             self._start_deleting(session, "The runtime was stopped.")
         # In a loop, since tasks start further ones, such as the removal of files.

@@ -121,12 +121,15 @@ def create_directories(config: SandboxConfig) -> None:
             _make_writable_directory(root, writable["source"], owner)
 
 
-def prepare_root(root: Path, owner: tuple[int, int] | None) -> None:
-    """Make all that a sandbox with namespaces, and without an image, begins with.
+def prepare_root(root: Path, owner: tuple[int, int] | None, *, has_layers: bool = False) -> None:
+    """Make all that a sandbox with namespaces, and with or without layers, begins with.
 
     Raises:
         OSError: It cannot be made.
     """
+    if has_layers:
+        make_own_directory(root / IMAGE_DIRECTORY, owner)
+        return
     _make_plain_directories(root, owner)
     python_files.write(f"{root}/{PYTHON_DIRECTORY}", python_environment.layout(PYTHON_PREFIX), owner)
 
@@ -140,10 +143,14 @@ def _make_plain_directories(root: Path, owner: tuple[int, int] | None) -> None:
 def make_own_directory(directory: Path, owner: tuple[int, int] | None) -> None:
     """Make the directory of an overlay's upper and work directories.
 
-    A work directory of before is removed: the kernel takes that of a volatile overlay only once.
+    One that was made ahead stays. A work directory of before is removed: the kernel takes that of a volatile overlay
+    only once.
     """
-    with suppress(FileNotFoundError), dirfd.open_path(str(directory)) as fd:
-        dirfd.remove(WORK_DIRECTORY, fd)
+    with suppress(FileNotFoundError):
+        if not os.listdir(directory / WORK_DIRECTORY):
+            return
+        with dirfd.open_path(str(directory)) as fd:
+            dirfd.remove(WORK_DIRECTORY, fd)
     for name in ("", UPPER_DIRECTORY, WORK_DIRECTORY):
         _make_directory(directory / name, 0o755, owner)
 

@@ -154,15 +154,18 @@ class SandboxManager:
         if limits.total_memory_bytes is not None and "memory" not in self.controllers:
             self._total_memory = TotalMemoryWatchdog(limits.total_memory_bytes)
 
-    def prepare_root(self, root: Path) -> None:
-        """Make what a sandbox on the programs of this machine begins with.
+    def prepare_root(self, root: Path, *, has_layers: bool = False) -> None:
+        """Make what a sandbox begins with.
 
         This is for sandboxes with namespaces. `create` makes what is missing. This may be called in a thread.
+
+        Args:
+            has_layers: Whether it is for a sandbox with layers, such as those of an image.
 
         Raises:
             OSError: It cannot be made.
         """
-        config_builder.prepare_root(root, self._template_owner)
+        config_builder.prepare_root(root, self._template_owner, has_layers=has_layers)
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """Create a sandbox.

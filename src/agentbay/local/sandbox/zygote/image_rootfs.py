@@ -32,6 +32,7 @@ from agentbay.local.sandbox.zygote import overlay, owned_files, rootfs
 
 _STAGING_DIRECTORIES = ("dev/pts", "dev/shm", "proc", *overlay.STAGING_DIRECTORIES)
 _DIRECTORIES = (CLIENT_HOME, "/tmp", "/proc", "/dev")
+_TMP_MODE = 0o1777
 _DEVICE_LINKS = {name: target for name, target in rootfs.LINKS.items() if name.startswith("dev/")}
 _MAX_TEXT_CHARACTERS = 1 << 20  # of passwd and group
 _PROC = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
@@ -94,7 +95,8 @@ def _attach(clones: _Clones, kinds: list[bool], config: SandboxConfig) -> None:
     owner = config["host_ids"]
     for path in (*_DIRECTORIES, config["directory"], config["python_prefix"], *config["made_directories"]):
         owned_files.make_mount_point(path, True, owner)
-    os.chmod("/tmp", 0o1777)
+    if stat.S_IMODE(os.stat("/tmp").st_mode) != _TMP_MODE:
+        os.chmod("/tmp", _TMP_MODE)
     syscalls.attach_tree(clones.dev, "/dev")
     for bind, tree, is_directory in zip(config["binds"], clones.binds, kinds, strict=True):
         owned_files.make_mount_point(bind["target"], is_directory, owner)
@@ -112,29 +114,30 @@ def _write_etc(config: SandboxConfig) -> None:
         contents["group"] = text
     for name, content in contents.items():
         path = f"/etc/{name}"
-        if os.path.lexists(path):
-            os.unlink(path)
-        owned_files.create_file(path, content, config["host_ids"])
+        if _read_text(path) != content:
+            if os.path.lexists(path):
+                os.unlink(path)
+            owned_files.create_file(path, content, config["host_ids"])
 
 
 def _missing_entry(name: str, number: int, entry: str) -> str | None:
     """Return passwd or group with an entry for an id.
 
     It is None if the file has one."""
-    text = _read_text(f"/etc/{name}")
+    text = _read_text(f"/etc/{name}") or ""
     if any(line.split(":")[2:3] == [str(number)] for line in text.splitlines()):
         return None
     return f"{text.rstrip()}\n{entry}\n".lstrip()
 
 
-def _read_text(path: str) -> str:
-    """Return the beginning of a file, "" if there is none.
+def _read_text(path: str) -> str | None:
+    """Return the beginning of a file, or None if there is none.
 
     A link or a FIFO of the image counts as none.
     """
     try:
         fd = os.open(path, dirfd.FILE_OPEN_FLAGS)
     except OSError:
-        return ""
+        return None
     with open(fd, encoding="utf-8", errors="replace") as file:
-        return file.read(_MAX_TEXT_CHARACTERS) if stat.S_ISREG(os.fstat(fd).st_mode) else ""
+        return file.read(_MAX_TEXT_CHARACTERS) if stat.S_ISREG(os.fstat(fd).st_mode) else None
