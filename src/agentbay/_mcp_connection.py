@@ -6,6 +6,7 @@ The protocol's official client needs an event loop that lives as long as the con
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import re
@@ -127,7 +128,7 @@ class McpConnection:
         self._client: Client | None = None
         self._ending = asyncio.Event()
         self._living: asyncio.Task[None] | None = None
-        self._lock, self._is_closed = threading.Lock(), False
+        self._lock, self._is_closed, self._join_seconds = threading.Lock(), False, _CLOSE_SECONDS
         self._thread = threading.Thread(target=self._work, name=f"agentbay-mcp-{label}", daemon=True)
 
     def open(self, seconds: float) -> None:
@@ -142,6 +143,9 @@ class McpConnection:
         try:
             self.tools = self._opened.result(seconds)
         except TimeoutError:
+            # A silent server may take seconds to end. The caller has waited long enough, the end of the program has not.
+            self._join_seconds = 0.0
+            atexit.register(self._thread.join, _CLOSE_SECONDS)
             raise DeadlineExceeded(f"The MCP server {self.label} did not answer within {seconds:g} s.") from None
         except OSError as error:
             text = f"The MCP server {self.label} cannot be started: {error.strerror or error}."
@@ -155,13 +159,16 @@ class McpConnection:
         return self._submit(self._call(name, arguments, seconds))
 
     def close(self) -> None:
-        """Disconnect, and end a server that was started."""
+        """Disconnect, and end a server that was started.
+
+        One that did not answer in time is ended in the background.
+        """
         if self._pid != os.getpid() or not self._thread.is_alive():
             return
         with contextlib.suppress(RuntimeError):  # it has just ended
             self._loop.call_soon_threadsafe(self._end)
         if self._thread is not threading.current_thread():
-            self._thread.join(_CLOSE_SECONDS)
+            self._thread.join(self._join_seconds)
 
     def _submit(self, work: Coroutine[Any, Any, ToolReply]) -> Future[ToolReply]:
         if self._pid == os.getpid():  # the lock may be held by a thread that a forked child does not have

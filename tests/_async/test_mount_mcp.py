@@ -19,6 +19,7 @@ from agentbay import (
     ConnectionFailed,
     DeadlineExceeded,
     InvalidArgumentError,
+    SessionNotFoundError,
     ToolError,
 )
 from agentbay._concurrency import async_sleep
@@ -158,9 +159,6 @@ async def test_servers_that_cannot_be_mounted(session: AsyncSession) -> None:
     with pytest.raises(ConnectionFailed, match="true") as failed:
         await session.mount_mcp(["true", "secret"])
     assert "secret" not in str(failed.value)
-    with pytest.raises(DeadlineExceeded, match="python"):
-        await session.mount_mcp([*SERVER, "slow"], timeout=0.5)
-    wait_for(lambda: not servers_of(f"{SERVER[-1]}\0slow"))
     with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:9/mcp") as failed:
         await session.mount_mcp("http://user:secret@127.0.0.1:9/mcp?key=secret")
     assert "secret" not in str(failed.value)
@@ -183,12 +181,23 @@ async def test_servers_that_cannot_be_mounted(session: AsyncSession) -> None:
         await session.unmount_mcp("none")
 
 
+async def test_silent_server(session: AsyncSession) -> None:
+    """A server that does not answer is refused before it has ended, and ends all the same; also if the program does."""
+    with pytest.raises(DeadlineExceeded, match="python"):
+        await session.mount_mcp([*SERVER, "slow"], timeout=0.5)
+    assert servers_of(f"{SERVER[-1]}\0slow")  # nobody waits for its end
+    wait_for(lambda: not servers_of(f"{SERVER[-1]}\0slow"))
+
+
 async def test_end_of_the_session(session: AsyncSession) -> None:
     """The server ends with its session."""
     other = (await session.agent_bay.create()).unwrap().session
     await other.mount_mcp([*SERVER, "ends-with-its-session"])
     assert servers_of("ends-with-its-session")
     await other.delete()
+    assert not servers_of("ends-with-its-session")
+    with pytest.raises(SessionNotFoundError, match=other.session_id):
+        await other.mount_mcp([*SERVER, "ends-with-its-session"])
     assert not servers_of("ends-with-its-session")
 
 

@@ -20,6 +20,7 @@ from agentbay import (
     ConnectionFailed,
     DeadlineExceeded,
     InvalidArgumentError,
+    SessionNotFoundError,
     ToolError,
 )
 from agentbay._concurrency import sync_sleep
@@ -159,9 +160,6 @@ def test_servers_that_cannot_be_mounted(session: Session) -> None:
     with pytest.raises(ConnectionFailed, match="true") as failed:
         session.mount_mcp(["true", "secret"])
     assert "secret" not in str(failed.value)
-    with pytest.raises(DeadlineExceeded, match="python"):
-        session.mount_mcp([*SERVER, "slow"], timeout=0.5)
-    wait_for(lambda: not servers_of(f"{SERVER[-1]}\0slow"))
     with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:9/mcp") as failed:
         session.mount_mcp("http://user:secret@127.0.0.1:9/mcp?key=secret")
     assert "secret" not in str(failed.value)
@@ -184,12 +182,23 @@ def test_servers_that_cannot_be_mounted(session: Session) -> None:
         session.unmount_mcp("none")
 
 
+def test_silent_server(session: Session) -> None:
+    """A server that does not answer is refused before it has ended, and ends all the same; also if the program does."""
+    with pytest.raises(DeadlineExceeded, match="python"):
+        session.mount_mcp([*SERVER, "slow"], timeout=0.5)
+    assert servers_of(f"{SERVER[-1]}\0slow")  # nobody waits for its end
+    wait_for(lambda: not servers_of(f"{SERVER[-1]}\0slow"))
+
+
 def test_end_of_the_session(session: Session) -> None:
     """The server ends with its session."""
     other = (session.agent_bay.create()).unwrap().session
     other.mount_mcp([*SERVER, "ends-with-its-session"])
     assert servers_of("ends-with-its-session")
     other.delete()
+    assert not servers_of("ends-with-its-session")
+    with pytest.raises(SessionNotFoundError, match=other.session_id):
+        other.mount_mcp([*SERVER, "ends-with-its-session"])
     assert not servers_of("ends-with-its-session")
 
 

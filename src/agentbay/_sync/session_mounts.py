@@ -52,12 +52,14 @@ class SyncSessionMounts(SyncSessionServices):
             ConfigurationError: The command cannot be started, or the package mcp is missing.
             ConnectionFailed: The server does not speak the protocol, or refuses.
             DeadlineExceeded: It took longer.
+            SessionNotFoundError: The session has ended.
 
-        Wire: ListMcpTools
+        Wire: GetSession, ListMcpTools
         """
         connection = make_connection(self._mcp_mounts, server, envs, headers)
         try:
             sync_run_blocking(connection.open, timeout)
+            (self._session.agent_bay.get_session(self._session.session_id)).unwrap()  # it may have ended
             self._mcp_mounts.add(connection, self._session.list_mcp_tools())
         except BaseException:
             sync_run_blocking(connection.close)
