@@ -143,7 +143,7 @@ class McpConnection:
         try:
             self.tools = self._opened.result(seconds)
         except TimeoutError:
-            # A silent server may take seconds to end. The caller has waited long enough, the end of the program has not.
+            # Its end may take seconds, for which the program waits when it ends, and not here.
             self._join_seconds = 0.0
             atexit.register(self._thread.join, _CLOSE_SECONDS)
             raise DeadlineExceeded(f"The MCP server {self.label} did not answer within {seconds:g} s.") from None

@@ -148,7 +148,9 @@ async def test_commands(bay: AgentBay, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="'nobody'"):
             await environment.exec("true", user="nobody")
         (tmp_path / "bytes").write_bytes(b"\0\xff")
+        (tmp_path / "bytes").chmod(0o751)
         await environment.upload_file(tmp_path / "bytes", "/new/folder/bytes")
+        assert (await environment.exec("stat -c %a /new/folder/bytes")).stdout == "751\n"
         await environment.download_file("/new/folder/bytes", tmp_path / "back" / "bytes")
         assert (tmp_path / "back" / "bytes").read_bytes() == b"\0\xff"
         await environment.download_dir("/new", tmp_path / "tree")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from agents.sandbox.errors import (
@@ -24,6 +24,7 @@ from agents.sandbox.errors import (
     WorkspaceWriteTypeError,
 )
 from agents.sandbox.files import FileEntry
+from agents.sandbox.manifest import Manifest
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.mount_lifecycle import with_ephemeral_mounts_removed
 from agents.sandbox.session.pty_types import PtyExecUpdate
@@ -35,11 +36,13 @@ from agents.sandbox.util.parse_utils import parse_ls_la
 from agents.sandbox.util.tar_utils import UnsafeTarMemberError, validate_tar_bytes
 from agents.sandbox.workspace_paths import sandbox_path_str
 
-from agentbay import AsyncSession, CommandResult
+from agentbay import AsyncSession, CommandResult, CreateSessionParams
 from agentbay.errors import AgentBayError, CommandTimeoutError, NotFoundError
 from agentbay.integrations._openai_agents_programs import Programs
 
 _NO_LIMIT_SECONDS = 24 * 3600
+# In a session of the local runtime, /workspace is another name of the home.
+_WRITABLE_ANYWAY = (PurePosixPath("/workspace"), PurePosixPath("/home/wuying"), PurePosixPath("/tmp"))
 _EXISTS_STATUS = 17
 # With -C the shell itself refuses a file that has appeared since.
 _WRITE_NEW_FILE = f'if [ -e "$0" ] || [ -L "$0" ]; then exit {_EXISTS_STATUS}; fi; set -C; cat >"$0"'
@@ -58,6 +61,20 @@ class AgentBaySandboxClientOptions(BaseSandboxClientOptions):
     writable: tuple[str, ...] = ()
     pause_on_exit: bool = False
     exposed_ports: tuple[int, ...] = ()
+
+    def session_params(self, manifest: Manifest) -> CreateSessionParams:
+        """Return the parameters of a session for a manifest."""
+        if manifest.users or manifest.groups:
+            text = "A session has one user: leave `users` and `groups` out of the manifest."
+            raise ConfigurationError(text, ErrorCode.SANDBOX_CONFIG_INVALID, "start", {})
+        root = PurePosixPath(manifest.root)
+        needs_root = not any(root.is_relative_to(place) for place in _WRITABLE_ANYWAY)
+        return CreateSessionParams(
+            image_id=self.image or None,
+            labels={"framework": "openai-agents"},
+            network=None if self.network is None else list(self.network),
+            writable=[*self.writable, *([str(root)] if needs_root else [])],
+        )
 
 
 class AgentBaySandboxSessionState(SandboxSessionState):

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from agentbay import AsyncSession, CommandResult, Session
-from agentbay.errors import AgentBayError, CommandTimeoutError, PathNotFoundError
+from agentbay import AsyncSession, BaseResult, BinaryFileContentResult, BoolResult, CommandResult, Session
+from agentbay.errors import CommandTimeoutError
 from agentbay.integrations import missing
 
 try:
@@ -45,29 +45,13 @@ class AgentBaySandbox(BaseSandbox):
 
     def upload_files(self, files: list[tuple[str, bytes]]) -> list[FileUploadResponse]:
         """Write files, and make their directories."""
-        return [FileUploadResponse(path=path, error=self._upload(path, content)) for path, content in files]
-
-    def _upload(self, path: str, content: bytes) -> str | None:
-        if not path.startswith("/"):
-            return "invalid_path"
-        files = self._session.file_system
-        result = files.write_file(path, content)
-        if isinstance(result.exception, PathNotFoundError):
-            files.create_directory(path.rpartition("/")[0])
-            result = files.write_file(path, content)
-        return _error(result.exception)
+        write = self._session.file_system.write_file
+        return [_uploaded(path, write(path, data) if _is_absolute(path) else None) for path, data in files]
 
     def download_files(self, paths: list[str]) -> list[FileDownloadResponse]:
         """Read files."""
-        return [self._download(path) for path in paths]
-
-    def _download(self, path: str) -> FileDownloadResponse:
-        if not path.startswith("/"):
-            return FileDownloadResponse(path=path, error="invalid_path")
-        result = self._session.file_system.read_file(path, format="bytes")
-        return FileDownloadResponse(
-            path=path, content=result.content if result else None, error=_error(result.exception)
-        )
+        read = self._session.file_system.read_file
+        return [_downloaded(path, read(path, format="bytes") if _is_absolute(path) else None) for path in paths]
 
 
 class AsyncAgentBaySandbox(BaseSandbox):
@@ -90,29 +74,13 @@ class AsyncAgentBaySandbox(BaseSandbox):
 
     async def aupload_files(self, files: list[tuple[str, bytes]]) -> list[FileUploadResponse]:
         """Write files, and make their directories."""
-        return [FileUploadResponse(path=path, error=await self._upload(path, content)) for path, content in files]
-
-    async def _upload(self, path: str, content: bytes) -> str | None:
-        if not path.startswith("/"):
-            return "invalid_path"
-        files = self._session.file_system
-        result = await files.write_file(path, content)
-        if isinstance(result.exception, PathNotFoundError):
-            await files.create_directory(path.rpartition("/")[0])
-            result = await files.write_file(path, content)
-        return _error(result.exception)
+        write = self._session.file_system.write_file
+        return [_uploaded(path, await write(path, data) if _is_absolute(path) else None) for path, data in files]
 
     async def adownload_files(self, paths: list[str]) -> list[FileDownloadResponse]:
         """Read files."""
-        return [await self._download(path) for path in paths]
-
-    async def _download(self, path: str) -> FileDownloadResponse:
-        if not path.startswith("/"):
-            return FileDownloadResponse(path=path, error="invalid_path")
-        result = await self._session.file_system.read_file(path, format="bytes")
-        return FileDownloadResponse(
-            path=path, content=result.content if result else None, error=_error(result.exception)
-        )
+        read = self._session.file_system.read_file
+        return [_downloaded(path, await read(path, format="bytes") if _is_absolute(path) else None) for path in paths]
 
     def execute(self, command: str, *, timeout: int | None = None) -> NoReturn:
         """Refuse: an asynchronous session has no blocking calls."""
@@ -132,7 +100,21 @@ def _response(result: CommandResult) -> ExecuteResponse:
     return ExecuteResponse(output=result.output, exit_code=result.exit_code, truncated=result.truncated)
 
 
-def _error(error: AgentBayError | None) -> str | None:
-    if error is None:
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/")
+
+
+def _uploaded(path: str, result: BoolResult | None) -> FileUploadResponse:
+    return FileUploadResponse(path=path, error=_error(result))
+
+
+def _downloaded(path: str, result: BinaryFileContentResult | None) -> FileDownloadResponse:
+    return FileDownloadResponse(path=path, content=result.content if result else None, error=_error(result))
+
+
+def _error(result: BaseResult | None) -> str | None:
+    if result is None:  # the path is relative
+        return "invalid_path"
+    if (error := result.exception) is None:
         return None
     return next((name for kind, name in _ERROR_NAMES.items() if isinstance(error, kind)), str(error))

@@ -3,25 +3,21 @@
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
-from pathlib import Path, PurePosixPath
 from typing import Any
-from uuid import uuid4
 
 from agentbay import AsyncSession, CreateSessionParams
 from agentbay.errors import CommandTimeoutError
 from agentbay.integrations import make_async_client, missing
 
 try:
-    from harbor.environments import tar_transfer
     from harbor.environments.base import BaseEnvironment, ExecResult
     from harbor.environments.capabilities import EnvironmentCapabilities, EnvironmentResourceCapabilities
     from harbor.environments.options import EnvironmentOptions
+
+    from agentbay.integrations._harbor_files import NO_LIMIT_SECONDS, SessionFiles
 except ImportError as error:
     raise missing("harbor", error) from error
-
-_NO_LIMIT_SECONDS = 24 * 3600
 
 
 class AgentBayOptions(EnvironmentOptions):
@@ -30,7 +26,7 @@ class AgentBayOptions(EnvironmentOptions):
     image: str = ""
 
 
-class AgentBayEnvironment(BaseEnvironment):
+class AgentBayEnvironment(SessionFiles, BaseEnvironment):
     """A session for each trial, where commands run as its one user.
 
     It needs the local runtime. Its image is the option `image`, or `docker_image` of the task, or built from the
@@ -70,12 +66,9 @@ class AgentBayEnvironment(BaseEnvironment):
             raise ValueError("Sessions cannot mount directories of this machine; leave `mounts` out.")
         if (self.environment_dir / "docker-compose.yaml").exists():
             raise ValueError("Sessions run one image, not the services of docker-compose.yaml.")
+        self._dockerfile = self.environment_dir / "Dockerfile"
         if not self._image and not self._dockerfile.exists():
             raise ValueError("There is no Dockerfile; or name an image by `docker_image` or the option `image`.")
-
-    @property
-    def _dockerfile(self) -> Path:
-        return self.environment_dir / "Dockerfile"
 
     async def start(self, force_build: bool) -> None:
         """Create the session, on an image that is built if it has to be.
@@ -112,38 +105,9 @@ class AgentBayEnvironment(BaseEnvironment):
         """Run a command as `BaseEnvironment.exec` describes it."""
         if (asked := self._resolve_user(user)) not in (None, 0, "0", "root"):
             raise ValueError(f"Sessions run commands as their one user, not as {asked!r}.")
-        limit = 1000 * (timeout_sec or _NO_LIMIT_SECONDS)
+        limit = 1000 * (timeout_sec or NO_LIMIT_SECONDS)
         result = await self.session.command.run(command, limit, cwd, self._merge_env(env))
         if isinstance(result.exception, CommandTimeoutError):
             raise RuntimeError(f"Command timed out after {timeout_sec} seconds")
         result.unwrap()  # a command that could not run at all
         return ExecResult(stdout=result.stdout, stderr=result.stderr, return_code=result.exit_code)
-
-    async def upload_file(self, source_path: Path | str, target_path: str) -> None:
-        """Copy a file into the session."""
-        content = await asyncio.to_thread(Path(source_path).read_bytes)
-        (await self.session.file_system.create_directory(str(PurePosixPath(target_path).parent))).unwrap()
-        (await self.session.file_system.write_file(target_path, content)).unwrap()
-
-    async def upload_dir(self, source_dir: Path | str, target_dir: str) -> None:
-        """Copy a directory into the session."""
-        packed = await asyncio.to_thread(tar_transfer.pack_dir_to_bytes, source_dir, compress=True, include_root=False)
-        (await self.session.file_system.create_directory(target_dir)).unwrap()
-        unpack = ["tar", "-xzof", "-", "-C", target_dir]  # -o: a session has one user, so owners cannot be kept
-        (await self.session.command.run(unpack, 1000 * _NO_LIMIT_SECONDS, stdin=packed.getvalue())).check()
-
-    async def download_file(self, source_path: str, target_path: Path | str) -> None:
-        """Copy a file from the session."""
-        content = (await self.session.file_system.read_file(source_path, format="bytes")).unwrap().content
-        Path(target_path).parent.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(Path(target_path).write_bytes, content)
-
-    async def download_dir(self, source_dir: str, target_dir: Path | str) -> None:
-        """Copy a directory from the session, without links that lead out of it."""
-        archive = f"/tmp/.harbor-{uuid4().hex}.tar.gz"
-        done = await self.exec(tar_transfer.remote_pack_command(source_dir, archive))
-        if not tar_transfer.tar_pack_succeeded(done.return_code, stderr=done.stderr, logger=self.logger):
-            raise RuntimeError(f"Cannot pack {source_dir!r} in the session: {done.stderr}")
-        content = (await self.session.file_system.read_file(archive, format="bytes")).unwrap().content
-        await asyncio.to_thread(tar_transfer.extract_dir_from_bytes, content, target_dir)
-        await self.session.file_system.delete_file(archive)

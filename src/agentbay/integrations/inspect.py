@@ -3,11 +3,10 @@
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
 
-import posixpath
 from typing import Any, ClassVar, Literal, overload
 
 from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
-from agentbay.errors import CommandTimeoutError, NotFoundError, PathNotFoundError
+from agentbay.errors import CommandTimeoutError, NotFoundError
 from agentbay.integrations import make_async_client, missing
 
 try:
@@ -94,13 +93,8 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Write a file, and make its directories."""
-        files = self.session.file_system
         data = contents.encode() if isinstance(contents, str) else contents
-        result = await files.write_file(file, data)
-        if isinstance(result.exception, PathNotFoundError) and (directory := posixpath.dirname(file)):
-            await files.create_directory(directory)
-            result = await files.write_file(file, data)
-        result.unwrap()
+        (await self.session.file_system.write_file(file, data)).unwrap()
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...

@@ -24,8 +24,6 @@ try:
 except ImportError as error:
     raise missing("jupyter", error) from error
 
-_SIGKILL, _SIGTERM = 9, 15  # the numbers in a session, whatever this machine has
-
 
 class AgentBayProvisioner(KernelProvisionerBase):
     """Runs the kernel of a notebook in a session, which restarts keep.
@@ -35,13 +33,8 @@ class AgentBayProvisioner(KernelProvisionerBase):
     """
 
     image = Unicode("", config=True, help="Image of the session.")
+    has_process = False  # whether there is a kernel whose end nobody has waited for
     _kernel: KernelSession | None = None
-    _has_process = False
-
-    @property
-    def has_process(self) -> bool:
-        """Whether there is a kernel whose end nobody has waited for."""
-        return self._has_process
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Return what `launch_kernel` needs."""
@@ -60,7 +53,7 @@ class AgentBayProvisioner(KernelProvisionerBase):
         except BaseException:
             await self.cleanup()
             raise
-        self._has_process = True
+        self.has_process = True
         ports = {f"{channel}_port": port for channel, port in zip(relay.CHANNELS, kernel.ports, strict=True)}
         info: Any = {**ports, **signing, "key": messages.key, "ip": "127.0.0.1", "transport": "tcp"}
         self.connection_info = info
@@ -76,7 +69,7 @@ class AgentBayProvisioner(KernelProvisionerBase):
             await self._kernel.run(self._kernel.wait())
             if self._kernel.exit_code:
                 self.log.warning("The kernel ended with code %s: %s", self._kernel.exit_code, self._kernel.log)
-        self._has_process = False
+        self.has_process = False
         return await self.poll()
 
     async def send_signal(self, signum: int) -> None:
@@ -86,16 +79,16 @@ class AgentBayProvisioner(KernelProvisionerBase):
 
     async def kill(self, restart: bool = False) -> None:
         """Kill the kernel."""
-        await self.send_signal(_SIGKILL)
+        await self.send_signal(9)  # SIGKILL in a session, whatever this machine has
 
     async def terminate(self, restart: bool = False) -> None:
         """Ask the kernel to end."""
-        await self.send_signal(_SIGTERM)
+        await self.send_signal(15)
 
     async def cleanup(self, restart: bool = False) -> None:
         """Delete the session, unless another kernel is to follow."""
         if self._kernel and not restart:
-            kernel, self._kernel, self._has_process = self._kernel, None, False
+            kernel, self._kernel, self.has_process = self._kernel, None, False
             await kernel.end()
 
 

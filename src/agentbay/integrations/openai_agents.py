@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import PurePosixPath
 from typing import Any
 
-from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
+from agentbay import AsyncAgentBay, AsyncSession
 from agentbay.errors import NotFoundError
 from agentbay.integrations import make_async_client, missing
 
 try:
-    from agents.sandbox.errors import ConfigurationError, ErrorCode
     from agents.sandbox.manifest import Manifest
     from agents.sandbox.session import Dependencies, Instrumentation, SandboxSession, SandboxSessionState
     from agents.sandbox.session.sandbox_client import BaseSandboxClient
@@ -27,9 +25,6 @@ except ImportError as error:
     raise missing("openai_agents", error) from error
 
 __all__ = ["AgentBaySandboxClient", "AgentBaySandboxClientOptions", "AgentBaySandboxSession"]
-
-# In a session of the local runtime, /workspace is another name of the home.
-_WRITABLE_ANYWAY = (PurePosixPath("/workspace"), PurePosixPath("/home/wuying"), PurePosixPath("/tmp"))
 
 
 class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | None]):
@@ -73,9 +68,6 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         """Create a session for a manifest, which is applied when it starts."""
         wanted: Any = manifest or Manifest()
         self._validate_manifest_for_create(wanted)
-        if wanted.users or wanted.groups:
-            text = "A session has one user: leave `users` and `groups` out of the manifest."
-            raise ConfigurationError(text, ErrorCode.SANDBOX_CONFIG_INVALID, "start", {})
         options = options or AgentBaySandboxClientOptions()
         session_id = uuid.uuid4()
         state = AgentBaySandboxSessionState(
@@ -85,7 +77,7 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
             exposed_ports=options.exposed_ports,
             options=options,
         )
-        return self._wrap(state, await self._make_session(state), is_preserved=False)
+        return await self._wrap(state)
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
         """Find the session again, or make another one, which starts from the snapshot."""
@@ -95,7 +87,7 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         found = await self._find_session(state.sandbox_id)
         if found is None:
             state.workspace_root_ready = False
-        return self._wrap(state, found or await self._make_session(state), is_preserved=found is not None)
+        return await self._wrap(state, found)
 
     async def delete(self, session: SandboxSession) -> SandboxSession:
         """Delete the session, also a paused one."""
@@ -109,22 +101,12 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         """Read a state that was stored as JSON."""
         return self._deserialize_session_state_payload(payload, AgentBaySandboxSessionState)
 
-    def _wrap(self, state: Any, session: AsyncSession, *, is_preserved: bool) -> SandboxSession:
+    async def _wrap(self, state: Any, found: AsyncSession | None = None) -> SandboxSession:
+        session = found or (await self._bay.create(state.options.session_params(state.manifest))).unwrap().session
         state.sandbox_id = session.session_id
         inner = AgentBaySandboxSession(state, session)
-        inner._set_start_state_preserved(is_preserved)
+        inner._set_start_state_preserved(found is not None)
         return self._wrap_session(inner, instrumentation=self._instrumentation)
-
-    async def _make_session(self, state: AgentBaySandboxSessionState) -> AsyncSession:
-        options, root = state.options, PurePosixPath(state.manifest.root)
-        needs_root = not any(root.is_relative_to(place) for place in _WRITABLE_ANYWAY)
-        params = CreateSessionParams(
-            image_id=options.image or None,
-            labels={"framework": "openai-agents"},
-            network=None if options.network is None else list(options.network),
-            writable=[*options.writable, *([str(root)] if needs_root else [])],
-        )
-        return (await self._bay.create(params)).unwrap().session
 
     async def _find_session(self, session_id: str) -> AsyncSession | None:
         try:
