@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, quote_from_bytes
@@ -63,6 +64,31 @@ def test_too_many_values(item: str):
     """JSON of very many values is refused before they are all made."""
     with pytest.raises(TooManyValuesError):
         load_json(f"[{','.join([item] * 600_000)}]")
+
+
+def test_too_many_members():
+    """So is an object of very many members."""
+    with pytest.raises(TooManyValuesError):
+        load_json(json.dumps({str(number): 1 for number in range(600_000)}))
+
+
+@pytest.mark.parametrize("value", [["value"] * 10_000, {f"name-{number}": "value" for number in range(10_000)}])
+def test_many_values_are_read_together(value: object, monkeypatch: pytest.MonkeyPatch):
+    """Items of an array and members of an object take no Python call each."""
+    monkeypatch.setattr(large_json, "_BATCH_CHARACTERS", 1 << 12)
+    text, calls = json.dumps(value), 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        found = load_json(text)
+    finally:
+        sys.setprofile(None)
+    assert found == value
+    assert calls < 1000
 
 
 @given(st.binary(max_size=200))

@@ -18,7 +18,7 @@ from typing import Any
 from agentbay.local.worker_thread import LARGE_BYTES
 
 _PIECE_CHARACTERS = 1 << 16
-_BATCH_CHARACTERS = 1 << 12  # of items of an array, which are read by one call into C
+_BATCH_CHARACTERS = 1 << 12  # of items of an array or object, which are read by one call into C
 _ENDS_OF_ITEMS = (",", "},", "],", '",')
 _ITEMS_WITHOUT_BATCH = 64  # read one by one after items whose end was not found
 _MAX_VALUES = 500_000
@@ -85,46 +85,62 @@ class _Decoder(json.JSONDecoder):
         super().__init__()
         self._max_values = self._values_left = max_values
         self.parse_string = _scan_string
-        self.parse_array = self._parse_array
+        self.parse_array, self.parse_object = self._parse_array, self._parse_object
         self.scan_once = py_make_scanner(self)
 
     def _parse_array(self, text_and_start: tuple[str, int], scan_once: _Scanner) -> tuple[list[Any], int]:
         """Read an array from behind its bracket, and return its end too."""
-        text, position = text_and_start[0], _skip_whitespace(*text_and_start)
         values = list[Any]()
-        if text[position : position + 1] == "]":
-            return values, position + 1
-        one_by_one = 0
+        return values, self._parse_items(*text_and_start, "[]", scan_once, values)
+
+    def _parse_object(
+        self, text_and_start: tuple[str, int], _strict: bool, scan_once: _Scanner, *_: object
+    ) -> tuple[dict[str, Any], int]:
+        """Read an object from behind its bracket, and return its end too."""
+        members = dict[str, Any]()
+        return members, self._parse_items(*text_and_start, "{}", scan_once, members)
+
+    def _parse_items(
+        self, text: str, start: int, brackets: str, scan_once: _Scanner, found: list[Any] | dict[str, Any]
+    ) -> int:
+        """Read what is between two brackets, and return where the second one ends."""
+        position, one_by_one = _skip_whitespace(text, start), 0
+        if text[position : position + 1] == brackets[1]:
+            return position + 1
         while True:
             if one_by_one:
                 one_by_one -= 1
-            elif batch := self._scan_batch(text, position):
-                values += batch[0]
+            elif batch := self._scan_batch(text, position, brackets):
+                (found.update if isinstance(found, dict) else found.extend)(batch[0])
                 position = _skip_whitespace(text, batch[1])
                 continue
             else:
                 one_by_one = _ITEMS_WITHOUT_BATCH
-            value, position = self._scan_item(text, position, scan_once)
-            values.append(value)
+            if isinstance(found, dict):
+                name, position = _scan_name(text, position)
+                found[name], position = self._scan_item(text, position, scan_once)
+            else:
+                value, position = self._scan_item(text, position, scan_once)
+                found.append(value)
             position = _skip_whitespace(text, position)
             mark = text[position : position + 1]
-            if mark == "]":
-                return values, position + 1
+            if mark == brackets[1]:
+                return position + 1
             if mark != ",":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
             position = _skip_whitespace(text, position + 1)
 
-    def _scan_batch(self, text: str, start: int) -> tuple[list[Any], int] | None:
+    def _scan_batch(self, text: str, start: int, brackets: str) -> tuple[Any, int] | None:
         """Read the items of a piece, or return None without a comma between items."""
         piece = text[start : start + _BATCH_CHARACTERS]
         for mark in _ENDS_OF_ITEMS:
             if (found := piece.rfind(mark)) < 0:
                 continue
-            # Within an item, a comma leaves a text or a bracket open, and this is no array.
-            array = f"[{piece[: found + len(mark) - 1]}]"
-            values, end = _scan_or_none(array)
-            if values and end == len(array):
-                self._count(array, end)
+            # Within an item, a comma leaves a text or a bracket open, and this is no JSON.
+            whole = f"{brackets[0]}{piece[: found + len(mark) - 1]}{brackets[1]}"
+            values, end = _scan_or_none(whole)
+            if values and end == len(whole):
+                self._count(whole, end)
                 return values, start + found + len(mark)
         return None
 
@@ -154,6 +170,17 @@ def _scan_or_none(text: str) -> tuple[Any, int]:
         return _scan(text, 0)
     except (ValueError, StopIteration, RecursionError):
         return None, 0
+
+
+def _scan_name(text: str, position: int) -> tuple[str, int]:
+    """Read the name of a member, and return where its value begins."""
+    if text[position : position + 1] != '"':
+        raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, position)
+    name, position = _scan_string(text, position + 1)
+    position = _skip_whitespace(text, position)
+    if text[position : position + 1] != ":":
+        raise json.JSONDecodeError("Expecting ':' delimiter", text, position)
+    return name, _skip_whitespace(text, position + 1)
 
 
 def _skip_whitespace(text: str, position: int) -> int:
