@@ -164,14 +164,15 @@ def test_snapshot(bay: AgentBay, inside: Session) -> None:
     )
     (inside.command.run(script)).check()
     saved = inside.snapshot("saved:1")
-    assert (saved.names, saved.layers, saved.user) == (["saved:1"], 3, "app")
+    assert (saved.names, saved.user) == (["saved:1"], "app")
+    assert saved.layers in (3, 4)  # one may hold the mount points in the image
     (inside.command.run("echo later > /app/later")).check()
     with bay.session(CreateSessionParams(image_id="saved:1")) as session:
         found = session.command.run("pwd; ls -l /app | wc -l; cat new; ls -d /etc/only /app/task.txt; echo $GREETING")
         assert found.stdout == "/app\n3\nnew\n/etc/only\nhello\n"
         assert (session.command.run("ls -l /app/hard")).output.startswith("-rw-r-----    2 app")
         again = session.snapshot("saved:2")
-        assert again.layers == 4
+        assert again.layers == saved.layers + 1
     assert {"saved:1", "saved:2"} <= {name for known in bay.images.list() for name in known.names}
     bay.images.remove("saved:1")
     with bay.session(CreateSessionParams(image_id="saved:2")) as session:
