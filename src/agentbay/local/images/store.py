@@ -123,7 +123,9 @@ class ImageStore:
         self._remove_strays()
 
     def close(self) -> None:
-        """Wait for the removal of layers, and close the database."""
+        """Remove layers that no image has, and close the database."""
+        self._mount_points.clear()
+        self._remove_unused()
         self._remover.shutdown()
         with self._lock:
             self._db.close()
