@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,10 @@ from pathlib import Path
 import pytest
 
 import agentbay
-from agentbay import Session
+from agentbay import AgentBay, Session
+from agentbay.integrations import open_async_session, open_session
+from agentbay.integrations.tools import tools_of
+from agentbay.testing import LocalRuntime
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(agentbay.__path__[0]) / "integrations"
@@ -78,3 +82,51 @@ def test_langchain_tools(session: Session) -> None:
     assert tools["write_file"].invoke({"path": "a.py", "content": "print(6 * 7)"}) == "Written a.py."
     assert tools["run_command"].invoke({"command": "python3 a.py"}) == "42\n\n[exit code 0]"
     assert "nothing.txt" in tools["read_file"].invoke({"path": "nothing.txt"})
+
+
+LATE = [
+    ("run_command", "echo begun; echo on >&2; sleep 60", "begun\non\n\n[killed after 1 s]"),
+    (
+        "run_python",
+        "print('begun'); import time; time.sleep(60)",
+        "begun\n\nTimeoutError: the code ran longer than 1 s and was interrupted; what was defined is kept",
+    ),
+]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_tools_that_take_too_long(agentbay_local: LocalRuntime, *, strict: bool) -> None:
+    """A model sees the output of what was killed, whether or not the client raises such errors."""
+    with agentbay_local.agent_bay(strict=strict) as bay, bay.session() as session:
+        tools = {tool.__name__: tool for tool in tools_of(session)}
+        assert [tools[name](work, 1) for name, work, _ in LATE] == [said for *_, said in LATE]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_asynchronous_tools_that_take_too_long(agentbay_local: LocalRuntime, *, strict: bool) -> None:
+    """The same for coroutine functions."""
+
+    async def call() -> list[str]:
+        async with agentbay_local.async_agent_bay(strict=strict) as bay, bay.session() as session:
+            tools = {tool.__name__: tool for tool in tools_of(session)}
+            return [await tools[name](work, 1) for name, work, _ in LATE]
+
+    assert asyncio.run(call()) == [said for *_, said in LATE]
+
+
+def test_session_of_an_adapter(agentbay_environment: dict[str, str]) -> None:
+    """It is deleted when the framework fails, and may have vanished before."""
+
+    async def open_and_fail() -> None:
+        async with open_async_session() as session:
+            await session.command.run("true")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(open_and_fail())
+    with pytest.raises(ZeroDivisionError), open_session():
+        raise ZeroDivisionError
+    with AgentBay() as bay:
+        with open_session() as session:
+            assert bay.delete(session.session_id).success
+        assert not list(bay.list())

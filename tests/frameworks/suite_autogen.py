@@ -10,7 +10,10 @@ from autogen_agentchat.agents import CodeExecutorAgent
 from autogen_agentchat.messages import TextMessage
 from autogen_core import CancellationToken
 from autogen_core.code_executor import CodeBlock, CodeExecutor
+from gate import gate_to_runtime
 
+from agentbay import AgentBay
+from agentbay.errors import NotFoundError
 from agentbay.integrations.autogen import AgentBayCodeExecutor
 
 
@@ -53,6 +56,23 @@ async def test_cancellation(executor: AgentBayCodeExecutor) -> None:
         await running
     while "sleep 4321" in (await executor.session.command.run("pgrep -af sleep")).stdout:
         await asyncio.sleep(0.1)
+
+
+async def test_cancelled_start(agentbay_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that is cancelled leaves no session."""
+    async with gate_to_runtime(monkeypatch) as gate:
+        await gate.cancel(AgentBayCodeExecutor().start())
+
+
+async def test_session_that_has_vanished(executor: AgentBayCodeExecutor) -> None:
+    """A session that somebody deleted is an error of the next call, and `restart` makes another one."""
+    with AgentBay() as bay:
+        assert (await asyncio.to_thread(bay.delete, executor.session.session_id)).success
+    block = CodeBlock("print('\u65e5\u672c', end='')", "python")
+    with pytest.raises(NotFoundError):
+        await executor.execute_code_blocks([block], CancellationToken())
+    await executor.restart()
+    assert (await executor.execute_code_blocks([block], CancellationToken())).output == "\u65e5\u672c"
 
 
 async def test_restart(executor: AgentBayCodeExecutor) -> None:

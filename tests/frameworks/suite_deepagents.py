@@ -56,6 +56,33 @@ def test_agent(session: Session) -> None:
     assert session.file_system.read_file("/tmp/made/a.txt").unwrap().content == "6 * 7"
 
 
+def test_strict_client(agentbay_local: LocalRuntime) -> None:
+    """A session of a client that raises what others return makes no difference."""
+    with agentbay_local.agent_bay(strict=True) as bay, bay.session() as session:
+        sandbox = AgentBaySandbox(session)
+        assert sandbox.download_files(["/none"])[0].error == "file_not_found"
+        late = sandbox.execute("echo begun; sleep 60", timeout=1)
+        assert late.exit_code == 124
+        assert late.output.startswith("begun\n")
+
+
+async def test_asynchronous_strict_client(agentbay_local: LocalRuntime) -> None:
+    """The same without threads."""
+    async with agentbay_local.async_agent_bay(strict=True) as bay, bay.session() as session:
+        sandbox = AsyncAgentBaySandbox(session)
+        assert (await sandbox.adownload_files(["/none"]))[0].error == "file_not_found"
+        assert (await sandbox.aexecute("sleep 60", timeout=1)).exit_code == 124
+
+
+async def test_files(async_session: AsyncSession) -> None:
+    """Names and contents are of any characters and bytes, and directories are made."""
+    sandbox = AsyncAgentBaySandbox(async_session)
+    path, content = "/tmp/new/\u65e5\u672c a'b.bin", bytes(range(256)) * 40_000
+    assert [answer.error for answer in await sandbox.aupload_files([(path, content)])] == [None]
+    [read] = await sandbox.adownload_files([path])
+    assert read.content == content
+
+
 async def test_asynchronous_agent(async_session: AsyncSession) -> None:
     """The same without threads."""
     agent = create_deep_agent(model=script(), backend=AsyncAgentBaySandbox(async_session))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from inspect_ai import Task, eval_async
+from gate import gate_to_runtime
+from inspect_ai import Task, eval, eval_async
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ModelOutput, get_model
 from inspect_ai.scorer import match
-from inspect_ai.solver import generate, use_tools
+from inspect_ai.solver import Generate, Solver, TaskState, generate, solver, use_tools
 from inspect_ai.tool import bash
+from inspect_ai.util import sandbox
 from inspect_ai.util._sandbox.self_check import *  # noqa: F403
 
+from agentbay import AgentBay, AsyncAgentBay
+from agentbay.errors import ClientClosedError
+from agentbay.integrations import inspect as adapter
 from agentbay.integrations.inspect import AgentBaySandboxEnvironment
 
 
@@ -49,3 +55,68 @@ async def test_evaluation_with_a_scripted_model(
     assert said == ["6 * 7 is 42\n"]
     assert log.results is not None
     assert log.results.scores[0].metrics["accuracy"].value == 1.0
+
+
+@solver
+def write_and(*, fail: bool) -> Solver:
+    """Work in the sandbox, and fail or not."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        await sandbox().write_file("folder/\u65e5\u672c.bin", b"\0\xff")
+        assert await sandbox().read_file("folder/\u65e5\u672c.bin", text=False) == b"\0\xff"
+        if fail:
+            raise RuntimeError("the solver failed")
+        return state
+
+    return solve
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_evaluations_one_after_the_other(
+    agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fail: bool
+) -> None:
+    """Each has a client of its own, and leaves neither that nor a session, also when its solver fails."""
+    clients = list[AsyncAgentBay]()
+    monkeypatch.setattr(adapter, "make_async_client", lambda: clients.append(AsyncAgentBay()) or clients[-1])
+    for count in (1, 2):
+        samples = [Sample(input="a", sandbox=("agentbay", "linux_latest")), Sample(input="b", sandbox="agentbay")]
+        task = Task(dataset=samples, solver=write_and(fail=fail), fail_on_error=False)
+        [log] = eval(task, model="mockllm/model", log_dir=str(tmp_path), display="none")
+        assert log.samples is not None
+        errors = [sample.error.message for sample in log.samples if sample.error]
+        assert errors == ["RuntimeError('the solver failed')"] * 2 * fail
+        assert len(clients) == count
+        with pytest.raises(ClientClosedError):
+            asyncio.run(clients[-1].get("any"))
+        with AgentBay() as bay:
+            assert not list(bay.list())
+
+
+async def test_cancelled_sample(agentbay_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample that is cancelled before it has its session leaves none."""
+    async with gate_to_runtime(monkeypatch) as gate:
+        await gate.cancel(AgentBaySandboxEnvironment.sample_init("task", None, {}))
+        await AgentBaySandboxEnvironment.task_cleanup("shutdown", None, True)
+
+
+async def test_cancelled_evaluation(agentbay_environment: dict[str, str], tmp_path: Path) -> None:
+    """An evaluation that is cancelled during a command leaves no session."""
+    began = asyncio.Event()
+
+    @solver
+    def wait() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            await sandbox().write_file("a", "a")
+            began.set()
+            await sandbox().exec(["sleep", "4321"])
+            return state
+
+        return solve
+
+    task = Task(dataset=[Sample(input="a")], solver=wait(), sandbox="agentbay")
+    running = asyncio.ensure_future(eval_async(task, model="mockllm/model", log_dir=str(tmp_path)))
+    await began.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    with AgentBay() as bay:
+        assert not await asyncio.to_thread(lambda: list(bay.list()))

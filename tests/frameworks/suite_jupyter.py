@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gate import gate_to_runtime
+from jupyter_client.manager import AsyncKernelManager
 
 from agentbay.integrations.jupyter import install
 
@@ -30,3 +32,9 @@ def kernels(agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: p
     for name, value in defaults.items():
         monkeypatch.setenv(name, os.environ.get(name, value))
     file.write_text(json.dumps({**json.loads(file.read_text()), "env": {name: f"${{{name}}}" for name in defaults}}))
+
+
+async def test_cancelled_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel whose start is cancelled leaves no session."""
+    async with gate_to_runtime(monkeypatch) as gate:
+        await gate.cancel(AsyncKernelManager().start_kernel())

@@ -32,6 +32,7 @@ from agents.sandbox.manifest import Environment
 from agents.sandbox.types import User
 from agents.strict_schema import ensure_strict_json_schema
 from agents.testing import ScriptedModel, assistant_message, function_call
+from gate import gate_to_runtime
 
 from agentbay import AgentBay, CreateSessionParams, Session
 from agentbay.errors import NotFoundError
@@ -312,6 +313,25 @@ async def test_programs(bay: AgentBay) -> None:
         assert bay.delete(session.state.sandbox_id).success
         lost = await session.pty_write_stdin(session_id=started.process_id, chars="", yield_time_s=5)
         assert lost.exit_code is not None
+
+
+async def test_cancelled_creation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A creation that is cancelled leaves no session."""
+    async with gate_to_runtime(monkeypatch) as gate, AgentBaySandboxClient() as client:
+        await gate.cancel(client.create())
+
+
+async def test_strict_client(agentbay_local: LocalRuntime) -> None:
+    """A client that raises what others return makes no difference."""
+    async with (
+        agentbay_local.async_agent_bay(strict=True) as bay,
+        AgentBaySandboxClient(bay) as client,
+        await client.create() as session,
+    ):
+        with pytest.raises(ExecTimeoutError):
+            await session.exec("sleep 60", timeout=0.3)
+        assert (await bay.delete(session.state.sandbox_id)).success
+        await client.delete(session)
 
 
 async def test_tools_over_mcp() -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from smolagents import CodeAgent, Model
 from smolagents.models import ChatMessage, MessageRole
+from smolagents.utils import AgentError
 
-from agentbay import Session
+from agentbay import AgentBay, Session
+from agentbay.errors import InvalidArgumentError
 from agentbay.integrations.smolagents import AgentBayExecutor
 
 # Its source distribution lacks the package with this decorator, which skips tests that need an account.
@@ -53,6 +55,29 @@ def test_agent(session: Session) -> None:
     with AgentContext(session) as agent:
         assert agent.run("What is 6 * 7?") == {"value": 42}
         assert "computed 42" in str(agent.memory.steps[1].observations)
+
+
+def test_time_limit(session: Session) -> None:
+    """An agent sees what code printed before it took too long, also with a client that raises such errors."""
+    for strict in (False, True):
+        executor = AgentBayExecutor(session=session.with_options(strict=strict), timeout_s=1)
+        with pytest.raises(AgentError, match=r"begun(?s:.*)longer than 1 s"):
+            executor.run_code_raise_errors("print('begun'); import time; time.sleep(60)")
+
+
+@pytest.mark.filterwarnings("ignore:This blocks the running event loop")
+async def test_in_an_event_loop(session: Session) -> None:
+    """A notebook's cell runs in an event loop; there the executor works too."""
+    executor = AgentBayExecutor(session=session)
+    assert executor("print('\u65e5\u672c'); 6 * 7").logs == "\u65e5\u672c\n"
+
+
+def test_failed_installation(agentbay_environment: dict[str, str]) -> None:
+    """An executor that cannot install its packages leaves no session."""
+    with pytest.raises(InvalidArgumentError):
+        AgentBayExecutor(["numpy"], timeout_s=0)
+    with AgentBay() as bay:
+        assert not list(bay.list())
 
 
 class AgentContext:

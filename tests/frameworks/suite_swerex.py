@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from gate import gate_to_runtime
 from swerex.exceptions import CommandTimeoutError, DeploymentNotStartedError
 from swerex.runtime.abstract import (
     BashAction,
@@ -21,6 +22,7 @@ from swerex.runtime.abstract import (
 )
 
 from agentbay.integrations.swerex import AgentBayDeployment, AgentBayRuntime
+from agentbay.testing import LocalRuntime
 
 
 class Action(BashAction):
@@ -75,6 +77,25 @@ def test_agent_with_an_event_loop_for_each_call(agentbay_environment: dict[str, 
     asyncio.run(deployment.stop())
     assert not asyncio.run(deployment.is_alive())
     assert not asyncio.run(runtime.is_alive(timeout=30))
+
+
+async def test_cancelled_start(agentbay_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that is cancelled leaves no session when the deployment stops."""
+    async with gate_to_runtime(monkeypatch) as gate:
+        deployment = AgentBayDeployment()
+        await gate.cancel(deployment.start())
+        await deployment.stop()
+
+
+def test_strict_client(agentbay_local: LocalRuntime) -> None:
+    """A session of a client that raises what others return makes no difference."""
+    with agentbay_local.agent_bay(strict=True) as bay, bay.session() as session:
+        runtime = AgentBayRuntime(session)
+        with pytest.raises(CommandTimeoutError):
+            asyncio.run(runtime.execute(TimedCommand(command=["sleep", "60"], timeout=0.2)))
+        asyncio.run(runtime.create_session(CreateBashSessionRequest()))
+        session.delete()
+        asyncio.run(runtime.close())
 
 
 async def test_commands_that_terminals_spoil(runtime_with_default_session: AgentBayRuntime) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentbay import AgentBay, AsyncAgentBay
+    from agentbay import AgentBay, AsyncAgentBay, AsyncSession, CreateSessionParams, Session
 
-__all__ = ["make_async_client", "make_client", "missing"]
+__all__ = ["make_async_client", "make_client", "missing", "open_async_session", "open_session"]
 
 
 def make_client() -> AgentBay:
@@ -26,6 +28,23 @@ def make_async_client() -> AsyncAgentBay:
     from agentbay import AsyncAgentBay
 
     return AsyncAgentBay() if os.environ.get("AGENTBAY_API_KEY") else AsyncAgentBay.local()
+
+
+@contextmanager
+def open_session(params: CreateSessionParams | None = None) -> Iterator[Session]:
+    """Make a session and its client, and end both with the block.
+
+    Nothing is left if the session cannot be made, or if the caller is interrupted meanwhile.
+    """
+    with make_client() as bay, bay.session(params) as session:
+        yield session
+
+
+@asynccontextmanager
+async def open_async_session(params: CreateSessionParams | None = None) -> AsyncIterator[AsyncSession]:
+    """Make an asynchronous session, as `open_session` does."""
+    async with make_async_client() as bay, bay.session(params) as session:
+        yield session
 
 
 def missing(extra: str, error: ImportError) -> ImportError:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from agentbay import AsyncPtyHandle, AsyncSession, CreateSessionParams
 from agentbay.errors import AgentBayError
-from agentbay.integrations import _jupyter_relay as relay, make_async_client
+from agentbay.integrations import _jupyter_relay as relay, open_async_session
 
 _T = TypeVar("_T")
 _LOST = -9  # the exit code of a kernel whose own did not arrive
@@ -30,9 +30,10 @@ class KernelSession:
         threading.Thread(target=self._serve, daemon=True).start()
         self.exit_code: int | None = None
         self.log = ""  # what the kernel that ended last wrote last
-        self._bay, self._count = make_async_client(), 0
+        self._exit_stack, self._count = contextlib.AsyncExitStack(), 0
         self._running, self._servers = asyncio.Event(), list[asyncio.Server]()
         self._connections: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[Any] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._session: AsyncSession | None = None
         self._carrier: relay.Carrier
@@ -54,7 +55,7 @@ class KernelSession:
 
     async def _open(self) -> AsyncSession:
         params = CreateSessionParams(image_id=self._image or None)
-        self._session = (await self._bay.create(params)).unwrap().session
+        self._session = await self._exit_stack.enter_async_context(open_async_session(params))
         for channel in range(len(relay.CHANNELS)):
             accept = functools.partial(self._accept, channel)
             self._servers.append(await asyncio.start_server(accept, "127.0.0.1", 0))
@@ -71,6 +72,7 @@ class KernelSession:
         Raises:
             RuntimeError: The session has no Python that can start it.
         """
+        self._starting = asyncio.current_task()
         session = self._session or await self._open()
         program = ["python3", "-c", inspect.getsource(relay)]
         terminal = await session.pty.create(argv=program, echo=False)
@@ -93,16 +95,14 @@ class KernelSession:
             await self._carrier.send(relay.SIGNAL, number)
 
     async def _close(self) -> None:
+        if self._starting:  # if it was cancelled, it may still have a session to delete
+            await asyncio.wait([self._starting])
         for server in self._servers:
             server.close()
         self._disconnect()
         if self._reading:
             self._reading.cancel()
-        try:
-            if self._session:
-                await self._session.delete()
-        finally:
-            await self._bay.aclose()
+        await self._exit_stack.aclose()
 
     def _accept(self, channel: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(channel, reader, writer))

@@ -36,7 +36,8 @@ from agents.sandbox.util.parse_utils import parse_ls_la
 from agents.sandbox.util.tar_utils import UnsafeTarMemberError, validate_tar_bytes
 from agents.sandbox.workspace_paths import sandbox_path_str
 
-from agentbay import AsyncSession, CommandResult, CreateSessionParams
+from agentbay import AsyncAgentBay, AsyncSession, CommandResult, CreateSessionParams, SessionResult
+from agentbay._concurrency import async_shield
 from agentbay.errors import AgentBayError, CommandTimeoutError, NotFoundError
 from agentbay.integrations._openai_agents_programs import Programs
 
@@ -83,6 +84,16 @@ class AgentBaySandboxSessionState(SandboxSessionState):
     type: Literal["agentbay"] = "agentbay"
     sandbox_id: str = ""
     options: AgentBaySandboxClientOptions = AgentBaySandboxClientOptions()
+
+
+async def make_session(bay: AsyncAgentBay, params: CreateSessionParams) -> AsyncSession:
+    """Create a session, or none if the caller is cancelled, who would never learn its id."""
+
+    async def delete(made: SessionResult[AsyncSession]) -> None:
+        if made.session is not None:
+            await made.session.delete()
+
+    return (await async_shield(lambda: bay.create(params), delete)).unwrap().session
 
 
 class AgentBaySandboxSession(BaseSandboxSession):

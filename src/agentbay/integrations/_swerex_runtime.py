@@ -25,7 +25,7 @@ class AgentBayRuntime(rex.AbstractRuntime):
     """
 
     def __init__(self, session: Session, logger: logging.Logger | None = None) -> None:
-        self.session, self.logger = session, logger or get_logger("rex-runtime")
+        self.session, self.logger = session.with_options(strict=False), logger or get_logger("rex-runtime")
         self._shells: dict[str, Shell] = {}
 
     async def is_alive(self, *, timeout: float | None = None) -> rex.IsAliveResponse:

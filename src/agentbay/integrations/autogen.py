@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
-from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
+from agentbay import AsyncSession, CreateSessionParams
 from agentbay.errors import CommandTimeoutError
-from agentbay.integrations import make_async_client, missing
+from agentbay.integrations import missing, open_async_session
 
 try:
     from autogen_core import CancellationToken, Component
@@ -48,7 +49,7 @@ class AgentBayCodeExecutor(CodeExecutor, Component[AgentBayExecutorConfig]):
 
     def __init__(self, timeout: int = 60, image: str = "") -> None:
         self._timeout, self._image = timeout, image
-        self._bay: AsyncAgentBay | None = None
+        self._exit_stack = AsyncExitStack()
         self._session: AsyncSession | None = None
 
     @property
@@ -61,17 +62,13 @@ class AgentBayCodeExecutor(CodeExecutor, Component[AgentBayExecutorConfig]):
     async def start(self) -> None:
         """Create the session."""
         if self._session is None:
-            self._bay = self._bay or make_async_client()
-            self._session = (await self._bay.create(CreateSessionParams(image_id=self._image or None))).unwrap().session
+            opening = open_async_session(CreateSessionParams(image_id=self._image or None))
+            self._session = await self._exit_stack.enter_async_context(opening)
 
     async def stop(self) -> None:
         """Delete the session, and close the client."""
-        session, self._session = self._session, None
-        bay, self._bay = self._bay, None
-        if session is not None:
-            await session.delete()
-        if bay is not None:
-            await bay.aclose()
+        self._session = None
+        await self._exit_stack.aclose()
 
     async def restart(self) -> None:
         """Go on in a new, empty session."""

@@ -32,7 +32,7 @@ class AgentBaySandbox(BaseSandbox):
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session = session.with_options(strict=False)
 
     @property
     def id(self) -> str:
@@ -61,7 +61,7 @@ class AsyncAgentBaySandbox(BaseSandbox):
     """
 
     def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+        self._session = session.with_options(strict=False)
 
     @property
     def id(self) -> str:

@@ -3,10 +3,11 @@
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Literal, overload
 
 from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
-from agentbay.errors import CommandTimeoutError, NotFoundError
+from agentbay.errors import CommandTimeoutError
 from agentbay.integrations import make_async_client, missing
 
 try:
@@ -33,20 +34,20 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
     The configuration, if there is one, is the name of its image. Commands run as the session's user; there is no root.
     """
 
-    _clients: ClassVar[dict[str, AsyncAgentBay]] = {}  # by the name of the task
+    _bay: ClassVar[AsyncAgentBay | None] = None  # of one run, as Inspect has no two at a time
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, exit_stack: AsyncExitStack) -> None:
         super().__init__()
-        self.session = session
+        self.session, self._exit_stack = session, exit_stack
 
     @classmethod
     async def sample_init(cls, task_name: str, config: Any, metadata: dict[str, str]) -> dict[str, SandboxEnvironment]:
         """Create the session of a sample."""
-        bay = cls._clients.get(task_name)
-        if bay is None:  # no other task comes in between, as making a client does not wait
-            bay = cls._clients[task_name] = make_async_client()
+        if cls._bay is None:  # no other sample comes in between, as making a client does not wait
+            cls._bay = make_async_client()
         params = CreateSessionParams(image_id=config or None, labels={"framework": "inspect"})
-        return {"default": cls((await bay.create(params)).unwrap().session)}
+        stack = AsyncExitStack()
+        return {"default": cls(await stack.enter_async_context(cls._bay.session(params)), stack)}
 
     @classmethod
     async def sample_cleanup(
@@ -54,14 +55,16 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
     ) -> None:
         """Delete the session of a sample."""
         for environment in environments.values():
-            deleted = await environment.as_type(cls).session.delete()
-            if not isinstance(deleted.exception, NotFoundError):
-                deleted.unwrap()
+            await environment.as_type(cls)._exit_stack.aclose()
 
     @classmethod
     async def task_cleanup(cls, task_name: str, config: Any, cleanup: bool) -> None:
-        """Close the client of a task, and its private runtime."""
-        if bay := cls._clients.pop(task_name, None):
+        """Close the client of a run, and its private runtime.
+
+        Inspect calls this once for each configuration, when all samples have ended.
+        """
+        bay, cls._bay = cls._bay, None
+        if bay is not None:
             await bay.aclose()
 
     async def exec(

@@ -20,6 +20,7 @@ try:
         AgentBaySandboxClientOptions,
         AgentBaySandboxSession,
         AgentBaySandboxSessionState,
+        make_session,
     )
 except ImportError as error:
     raise missing("openai_agents", error) from error
@@ -44,7 +45,8 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         instrumentation: Instrumentation | None = None,
         dependencies: Dependencies | None = None,
     ) -> None:
-        self._bay, self._owns_bay = bay or make_async_client(), bay is None
+        # Closing a client that shares another's connections does nothing.
+        self._bay = bay.with_options(strict=False) if bay else make_async_client()
         self._instrumentation, self._dependencies = instrumentation or Instrumentation(), dependencies
 
     async def __aenter__(self) -> AgentBaySandboxClient:
@@ -55,8 +57,7 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
 
     async def aclose(self) -> None:
         """Close the client that this one made."""
-        if self._owns_bay:
-            await self._bay.aclose()
+        await self._bay.aclose()
 
     async def create(
         self,
@@ -102,7 +103,7 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         return self._deserialize_session_state_payload(payload, AgentBaySandboxSessionState)
 
     async def _wrap(self, state: Any, found: AsyncSession | None = None) -> SandboxSession:
-        session = found or (await self._bay.create(state.options.session_params(state.manifest))).unwrap().session
+        session = found or await make_session(self._bay, state.options.session_params(state.manifest))
         state.sandbox_id = session.session_id
         inner = AgentBaySandboxSession(state, session)
         inner._set_start_state_preserved(found is not None)

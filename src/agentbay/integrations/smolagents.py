@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import base64
+from contextlib import ExitStack
 from io import BytesIO
 from typing import Any
 
 from agentbay import Session
-from agentbay.integrations import make_client, missing
+from agentbay.errors import CodeTimeoutError
+from agentbay.integrations import missing, open_session
 
 try:
     import PIL.Image
@@ -42,18 +44,13 @@ class AgentBayExecutor(RemotePythonExecutor):
         allow_pickle: bool = False,
     ) -> None:
         super().__init__(additional_imports or [], logger or AgentLogger(level=LogLevel.OFF), allow_pickle)
-        self._bay = None if session else make_client()
-        self._timeout_s = timeout_s
+        self._exit_stack, self._timeout_s = ExitStack(), timeout_s
+        self.session = session.with_options(strict=False) if session else self._exit_stack.enter_context(open_session())
         try:
-            self.session = session or self._make_session()
             self.installed_packages = self.install_packages(self.additional_imports)
         except BaseException:
             self.cleanup()
             raise
-
-    def _make_session(self) -> Session:
-        assert self._bay is not None
-        return self._bay.create().unwrap().session
 
     def run_code_raise_errors(self, code: str) -> CodeOutput:
         """Run code, and return its value or the agent's final answer.
@@ -61,7 +58,9 @@ class AgentBayExecutor(RemotePythonExecutor):
         Raises:
             AgentError: The code failed.
         """
-        result = self.session.code.run(code, "python", self._timeout_s).unwrap()
+        result = self.session.code.run(code, "python", self._timeout_s)
+        if not isinstance(result.exception, CodeTimeoutError):  # of which the agent sees what was printed before
+            result.unwrap()
         logs = "".join(result.logs.stdout)
         if error := result.error:
             if error.name == self.FINAL_ANSWER_EXCEPTION:
@@ -79,7 +78,4 @@ class AgentBayExecutor(RemotePythonExecutor):
 
     def cleanup(self) -> None:
         """Delete the session, if this executor has made it."""
-        if self._bay is not None:
-            if session := self.__dict__.pop("session", None):
-                session.delete()
-            self._bay.close()
+        self._exit_stack.close()

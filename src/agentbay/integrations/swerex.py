@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from contextlib import ExitStack
 
-from agentbay import AgentBay, CreateSessionParams
-from agentbay.errors import NotFoundError
-from agentbay.integrations import make_client, missing
+from agentbay import CreateSessionParams
+from agentbay.integrations import missing, open_session
 
 try:
     from swerex.deployment.abstract import AbstractDeployment
@@ -30,7 +31,7 @@ class AgentBayDeployment(AbstractDeployment):
     def __init__(self, params: CreateSessionParams | None = None, *, logger: logging.Logger | None = None) -> None:
         self.logger = logger or get_logger("rex-deploy")
         self._params, self._hooks = params, CombinedDeploymentHook()
-        self._bay: AgentBay | None = None
+        self._exit_stack, self._lock = ExitStack(), threading.Lock()
         self._runtime: AgentBayRuntime | None = None
 
     def add_hook(self, hook: DeploymentHook) -> None:
@@ -47,23 +48,22 @@ class AgentBayDeployment(AbstractDeployment):
         """Create the session."""
         if self._runtime is None:
             self._hooks.on_custom_step("Creating the session")
-            if self._bay is None:
-                self._bay = await asyncio.to_thread(make_client)
-            created = (await asyncio.to_thread(self._bay.create, self._params)).unwrap()
-            self._runtime = AgentBayRuntime(created.session, self.logger)
+            await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        # Nothing can cancel a thread, so `stop` has to wait for one that creates a session.
+        with self._lock:
+            session = self._exit_stack.enter_context(open_session(self._params))
+            self._runtime = AgentBayRuntime(session, self.logger)
 
     async def stop(self) -> None:
         """Delete the session, and close the client."""
-        runtime, self._runtime = self._runtime, None
-        bay, self._bay = self._bay, None
-        try:
-            if runtime is not None:
-                deleted = await asyncio.to_thread(runtime.session.delete)
-                if not isinstance(deleted.exception, NotFoundError):
-                    deleted.unwrap()
-        finally:
-            if bay is not None:
-                await asyncio.to_thread(bay.close)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._runtime = None
+            self._exit_stack.close()
 
     @property
     def runtime(self) -> AgentBayRuntime:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from agentbay import AsyncSession, CommandResult, DirectoryEntry, EnhancedCodeExecutionResult, Session
+from agentbay.errors import CodeTimeoutError, CommandTimeoutError
 
 _MAX_TEXT = 50_000  # characters of one answer; more would fill a model's context
 _Path = Annotated[str, Field(description="Path in the sandbox; a relative one starts at the home directory.")]
@@ -31,11 +32,11 @@ class Tools:
     """Tools in a session."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session = session.with_options(strict=False)
 
     def run_command(self, command: _Command, timeout_seconds: _Seconds = 120) -> str:
         """Run a shell command in the sandbox and return its output and exit code."""
-        return _describe_command(self._session.command.run(command, 1000 * timeout_seconds))
+        return _describe_command(self._session.command.run(command, 1000 * timeout_seconds), timeout_seconds)
 
     def run_python(self, code: _Code, timeout_seconds: _Seconds = 120) -> str:
         """Run Python code in the sandbox and return what it printed and its value."""
@@ -59,11 +60,11 @@ class AsyncTools:
     """Tools in an asynchronous session."""
 
     def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+        self._session = session.with_options(strict=False)
 
     async def run_command(self, command: _Command, timeout_seconds: _Seconds = 120) -> str:
         """Run a shell command in the sandbox and return its output and exit code."""
-        return _describe_command(await self._session.command.run(command, 1000 * timeout_seconds))
+        return _describe_command(await self._session.command.run(command, 1000 * timeout_seconds), timeout_seconds)
 
     async def run_python(self, code: _Code, timeout_seconds: _Seconds = 120) -> str:
         """Run Python code in the sandbox and return what it printed and its value."""
@@ -90,15 +91,19 @@ def _shorten(text: str) -> str:
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out here ...]\n{text[-half:]}"
 
 
-def _describe_command(result: CommandResult) -> str:
+def _describe_command(result: CommandResult, seconds: int) -> str:
+    if isinstance(late := result.exception, CommandTimeoutError):
+        return f"{_shorten(late.stdout + late.stderr)}\n[killed after {seconds} s]".lstrip("\n")
     result.unwrap()
     return f"{_shorten(result.output)}\n[exit code {result.exit_code}]".lstrip("\n")
 
 
 def _describe_code(result: EnhancedCodeExecutionResult) -> str:
-    result.unwrap()
+    late = isinstance(result.exception, CodeTimeoutError)
+    if not late:
+        result.unwrap()
     shown = [item.text or item.markdown or f"[{' '.join(item.formats())}]" for item in result.results]
-    failure = result.error.traceback or result.error_message if result.error else ""
+    failure = (not late and result.error.traceback) or result.error_message if result.error else ""
     return _shorten("\n".join(part for part in ("".join(result.logs.stdout), *shown, failure) if part)) or "No output."
 
 
