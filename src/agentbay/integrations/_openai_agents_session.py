@@ -87,7 +87,10 @@ class AgentBaySandboxSessionState(SandboxSessionState):
 
 
 async def make_session(bay: AsyncAgentBay, params: CreateSessionParams) -> AsyncSession:
-    """Create a session, or none if the caller is cancelled, who would never learn its id."""
+    """Create a session, or none if the caller is cancelled.
+
+    Such a caller would never learn its id.
+    """
 
     async def delete(made: SessionResult[AsyncSession]) -> None:
         if made.session is not None:
