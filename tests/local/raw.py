@@ -117,13 +117,13 @@ class Child:
             self.process.stdin.flush()
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
-        self._error_lines: list[str] = []
+        self.error_lines: list[str] = []
         self._reader = threading.Thread(target=self._read_standard_error, daemon=True)
         self._reader.start()
 
     def _read_standard_error(self) -> None:
         assert self.process.stderr is not None
-        self._error_lines.extend(self.process.stderr)
+        self.error_lines.extend(self.process.stderr)
 
     @property
     def url(self) -> str:
@@ -133,7 +133,7 @@ class Child:
     def standard_error(self) -> str:
         """Wait for its end, and return its standard error."""
         self._reader.join(PATIENCE)
-        return "".join(self._error_lines)
+        return "".join(self.error_lines)
 
     def close_stdin(self) -> int:
         assert self.process.stdin is not None

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from agentbay.local.sessions.hub import WebSocketClient, WebSocketHub
-from tests.local.raw import Wire
-from tests.local.traces import PATIENCE
+from tests.local.raw import Child, Wire
+from tests.local.traces import PATIENCE, eventually
 
 
 @contextmanager
@@ -46,6 +46,40 @@ def until_closed(connection: ClientConnection, first: str = "") -> None:
         connection.send(first)
     while True:
         connection.recv(PATIENCE)
+
+
+# A runtime that tells in which thread it imports the library for WebSockets.
+_TELLING = """
+import sys
+import threading
+from agentbay.local import __main__, service
+
+def tell(event, given):
+    if event == "import" and given[0] == "websockets":
+        print("imported in", threading.current_thread().name, file=sys.stderr, flush=True)
+
+sys.addaudithook(tell)
+service._AHEAD_SECONDS = float(sys.argv.pop(1))
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_the_first_connection_holds_nobody_up(ahead: bool) -> None:
+    """The library for WebSockets is imported while nobody calls or, with a connection before that, in a thread."""
+    child = Child(["-c", _TELLING, "0" if ahead else "1000", "--log-level=warning"])
+    try:
+        wire = Wire(child.url)
+        with wire.http:
+            if ahead:
+                assert eventually(lambda: child.error_lines)
+            with wire.session() as session, talking(wire, session) as connection:
+                assert "There is no target" in ask(connection, "nothing")["error"]
+        child.close_stdin()
+        assert "imported in" in child.standard_error()
+        assert "MainThread" not in child.standard_error()
+    finally:
+        child.release()
 
 
 @pytest.mark.parametrize(

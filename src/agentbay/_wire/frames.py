@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from attrs import field, frozen
-
+from .._lazy_attrs import define, field
 from .converter import MalformedError
 
 MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message, in either direction
@@ -17,7 +16,7 @@ CLIENT_SOURCE = "SDK"  # the client's own frames
 CONTROL_SOURCE = "WEBSOCKET_SERVER"  # frames of the WebSocket server itself, such as "there is no such target"
 
 
-@frozen
+@define(frozen=True, slots=False)
 class Frame:
     """One frame of a session's WebSocket.
 

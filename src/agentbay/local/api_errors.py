@@ -13,6 +13,7 @@ from agentbay.errors import (
     SessionNotFoundError,
 )
 
+ALL_PORTS = range(1, 65536)
 PROXY_ERROR_PREFIX = "agentbay: "  # of the text with which the egress proxy answers what it cannot carry out
 
 
@@ -77,4 +78,19 @@ def too_many_sessions(limit: int) -> QuotaExceededError:
         400,
         code="QuotaExceeded.Session",
         hint="Delete one, or give sessions an idle_release_timeout.",
+    )
+
+
+def invalid_port(port: object, allowed: range = ALL_PORTS) -> InvalidRequestError:
+    """Return the error for a port that links cannot lead to."""
+    message = f"Invalid port value: {port}. Port must be an integer in the range [{allowed[0]}, {allowed[-1]}]."
+    return invalid_request(message, "InvalidPort")
+
+
+def network_not_supported() -> InvalidRequestError:
+    """Return the error for networks that sessions share with other machines."""
+    return invalid_request(
+        "The local runtime has no networks to join: only the cloud has. Its sessions reach other machines by "
+        "policy_id and --allow-host.",
+        "NetworkNotSupported.Local",
     )

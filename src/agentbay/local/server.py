@@ -10,11 +10,11 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from importlib import import_module
 
 from agentbay.errors import AgentBayError, ConfigurationError
 from agentbay.local import listening, logs
 from agentbay.local.listening import ServerAddress
+from agentbay.local.loading import load_now
 from agentbay.local.options import LOOPBACK_HOSTS, Options, missing_packages_message
 from agentbay.local.sandbox.service.capability_probe import describe_exposure
 from agentbay.local.sandbox.service.manager import SandboxError, SandboxManager
@@ -24,14 +24,14 @@ from agentbay.local.worker_thread import SWITCH_INTERVAL_SECONDS
 _MIN_KEY_CHARACTERS = 16  # of a key that its user has chosen
 _OPEN_FILES = 1 << 16  # that the runtime may have if the hard limit allows it
 _PARTS_OF_THE_SERVICE = (
-    "_wire.converter",
-    "local.contexts.service",
-    "local.images.service",
-    "local.sessions.table",
-    "local.handlers.catalogue",
-    "local.handlers.registry",
-    "local.http.web_server",
-    "local.service",
+    "contexts.service",
+    "images.service",
+    "sessions.table",
+    "handlers.sessions",
+    "handlers.tools",
+    "handlers.shell",
+    "http.web_server",
+    "service",
 )
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -154,7 +154,7 @@ async def _import_service() -> None:
     # In parts, between which the event loop hears of the zygote.
     for module in _PARTS_OF_THE_SERVICE:
         await asyncio.sleep(0)
-        import_module(f"agentbay.{module}")
+        load_now(module)
 
 
 def _print_ready_line(address: ServerAddress) -> None:

@@ -16,18 +16,18 @@ from agentbay._wire.form import read_fields
 from agentbay._wire.sessions import CreatedSessionData, CreateMcpSession
 from agentbay._wire.tools import CallMcpTool, Shell, ToolReply
 from agentbay.errors import ConfigurationError
-from agentbay.local.agent.model import Model, missing_package_message
 from agentbay.local.agent.session_agent import ModelSettings
 from agentbay.local.agent.task import TaskLimits
 from agentbay.local.contexts.service import ContextService
-from agentbay.local.handlers.catalogue import encoded_catalogue
-from agentbay.local.handlers.registry import build_registry
+from agentbay.local.handlers.catalogue import RAW_TOOLS, TOOLS, encoded_catalogue
+from agentbay.local.handlers.registry import ACTIONS, TARGETS
 from agentbay.local.http import envelope
 from agentbay.local.http.app import Application
 from agentbay.local.http.origin_check import OriginCheck
 from agentbay.local.http.web_server import WebServer
 from agentbay.local.images.service import ImageService
 from agentbay.local.listening import ServerAddress
+from agentbay.local.loading import load
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.options import MODEL_KEY_VARIABLE, Options
 from agentbay.local.runtime import Runtime
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agentbay.local.builds.service import BuildService
     from agentbay.local.dashboard.routes import Dashboard
 
+_AHEAD_SECONDS = 1.0  # from the start to imports for later: short programs have ended by then
 _LAST_UPLOADS_SECONDS = 5.0  # for the last uploads of sessions after a second signal
 
 
@@ -96,15 +97,17 @@ async def running_service(
 
         return Dashboard(runtime, origin_check)
 
-    application = Application(runtime, build_registry(), origin_check, dashboard)
+    application = Application(runtime, origin_check, dashboard)
     server = WebServer(application, options)
     # The leftovers are moved away now, which is quick. Removing large trees is not, and goes on in a thread.
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
     serving = asyncio.create_task(server.serve(address.listeners))
+    loading = asyncio.create_task(_load_ahead(application))
     try:
         await _wait_until_ready(server, serving)
         yield dashboard, serving
     finally:
+        loading.cancel()
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
         if builds.cache_info().currsize:
@@ -125,6 +128,15 @@ async def _wait_until_ready(server: WebServer, serving: asyncio.Task[None]) -> N
     listening = asyncio.create_task(server.ready.wait())
     await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
     listening.cancel()
+
+
+async def _load_ahead(application: Application) -> None:
+    """Import what the start left out, between calls, so that nobody waits for it later."""
+    await asyncio.sleep(_AHEAD_SECONDS)
+    tables = [*ACTIONS.modules, *TOOLS.modules, *RAW_TOOLS.modules, *TARGETS.modules]
+    for module in ("http.web_server_websocket", "network.proxy_request", "network.system_proxy", *tables):
+        await application.wait_until_idle()
+        await load(module)
 
 
 async def _drain(application: Application, seconds: float, skip_drain: asyncio.Event) -> None:
@@ -190,6 +202,8 @@ def _open_model(options: Options) -> ModelSettings | None:
     """
     if not options.model_url or not options.model:
         return None
+    from agentbay.local.agent.model import Model, missing_package_message
+
     if message := missing_package_message():
         raise ConfigurationError(f"--model-url: {message}")
     model = Model(options.model_url, options.model, os.environ.get(MODEL_KEY_VARIABLE, ""))

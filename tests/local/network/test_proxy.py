@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from agentbay.local.network import proxy
+from agentbay.local.network import proxy_request
 from agentbay.local.network.dialer import EgressDialer
 from agentbay.local.network.egress_policy import EgressRule, parse_rule
 from agentbay.local.network.proxy import EgressProxy
@@ -265,7 +265,7 @@ def test_one_request_per_connection(run_with_proxy):
 
 def test_close_and_connection_limit(run_with_proxy, monkeypatch):
     """Connections beyond the limit wait, and closing breaks off all."""
-    monkeypatch.setattr(proxy, "_HALF_CLOSED_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(proxy_request, "_HALF_CLOSED_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, serving() as port:
 
         async def body(inside: ProxiedSandbox) -> None:

@@ -6,13 +6,15 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentbay._lazy_attrs import define
 from agentbay.errors import AgentBayError
-from agentbay.local.agent.model import Model
 from agentbay.local.agent.task import Task, TaskFailed, TaskLimits
 from agentbay.local.sandbox.service.manager import SandboxError
+
+if TYPE_CHECKING:
+    from agentbay.local.agent.model import Model
 
 _logger = logging.getLogger(__name__)
 _MAX_RUNNING = 8  # tasks of a session at a time

@@ -8,7 +8,7 @@ import math
 from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay._lazy_attrs import define, field
@@ -363,4 +363,4 @@ def _pixels(values: list[Any]) -> list[int]:
 
 @cache
 def _page_script() -> str:
-    return files("agentbay.local.browser").joinpath("page_script.js").read_text(encoding="utf-8")
+    return Path(__file__).with_name("page_script.js").read_text(encoding="utf-8")

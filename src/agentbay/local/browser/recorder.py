@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay.local.browser.errors import DevToolsError
@@ -52,7 +52,7 @@ class BrowserRecorder:
 
         recorder = cls(sandbox)
         await sandbox.run_file_operation(MakeDirectory(RECORD_DIRECTORY))
-        player = files("agentbay.local.browser").joinpath("player.html").read_bytes()
+        player = Path(__file__).with_name("player.html").read_bytes()
         await sandbox.run_file_operation(WriteFile(f"{RECORD_DIRECTORY}/player.html"), input=player)
         recorder._devtools = await DevTools.open(sandbox, port, path, recorder._on_event)
         await recorder._devtools.call("Target.setDiscoverTargets", discover=True)

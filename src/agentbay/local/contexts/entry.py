@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from agentbay._lazy_attrs import define
 
 Owner = tuple[int, int]  # user and group id
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class Entry:
     """A file, symbolic link or directory below some top.
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentbay._lazy_attrs import define, field
 from agentbay.errors import AgentBayError
@@ -18,11 +18,9 @@ from agentbay.local.api_errors import internal_error
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.baseline import Baseline
 from agentbay.local.contexts.binding_spec import BindingSpec, parse_binding_specs
-from agentbay.local.contexts.download import Download
 from agentbay.local.contexts.errors import mount_source_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, Transfer, TransferTable
-from agentbay.local.contexts.upload import Upload
 from agentbay.local.sandbox.service.futures import retrieve_exception
 from agentbay.local.sandbox.service.manager import (
     BindMount,
@@ -38,6 +36,10 @@ from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, RemoveIncom
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 from agentbay.local.sandbox.shared.tree_stream import TruncatedStream
 from agentbay.models.context import SyncPolicy
+
+if TYPE_CHECKING:
+    from agentbay.local.contexts.download import Download
+    from agentbay.local.contexts.upload import Upload
 
 _logger = logging.getLogger(__name__)
 
@@ -320,7 +322,7 @@ class SessionContexts:
     async def _upload(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
         spec = binding.spec
-        upload = await self._service.run_in_thread(Upload, self._service.store, spec, binding.baseline, only)
+        upload = await self._service.run_in_thread(_begin_upload, self._service.store, spec, binding.baseline, only)
         request = SendTree(spec.path, only, spec.white_lists)
         known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
@@ -348,7 +350,7 @@ class SessionContexts:
     async def _download(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
         spec = binding.spec
-        download = await self._service.run_in_thread(Download, self._service.store, spec, only)
+        download = await self._service.run_in_thread(_begin_download, self._service.store, spec, only)
         # Measured beforehand, as for moves: what exceeds the session's disk is refused rather than killed.
         room = await self._sandbox.watchdog.measure_room()
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
@@ -400,6 +402,18 @@ def resolve_session_path(path: str) -> str:
     if path == "~" or path.startswith("~/"):
         path = path[2:]
     return keys.normalize(path if path.startswith("/") else f"{CLIENT_HOME}/{path}")
+
+
+def _begin_upload(*args: Any) -> Upload:
+    from agentbay.local.contexts.upload import Upload  # most sessions have no contexts
+
+    return Upload(*args)
+
+
+def _begin_download(*args: Any) -> Download:
+    from agentbay.local.contexts.download import Download
+
+    return Download(*args)
 
 
 def _read_and_close(upload: Upload, fd: int) -> Baseline:

@@ -9,8 +9,8 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
+from agentbay._lazy_attrs import define, field
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.archives import MAX_MEMBERS, READ_ERRORS, BadArchive, open_archive
 from agentbay.local.contexts.backend import CommitStep, StagingDirectory
@@ -24,7 +24,7 @@ _MAX_TARGET_BYTES = 4095  # of a link, as Linux has it
 _EARLIEST_ZIP_DATE, _LATEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 
 
-@dataclass
+@define(slots=False)
 class ReceivedTree:
     """The contents of a stream, by path below the synchronised one.
 
@@ -38,13 +38,13 @@ class ReceivedTree:
         unreadable: Why a path could not be read.
     """
 
-    files: dict[str, tuple[str, FileSignature | None]] = field(default_factory=dict)
-    packed: dict[str, FileSignature | None] = field(default_factory=dict)
-    kept_members: set[str] = field(default_factory=set)
-    unchanged: set[str] = field(default_factory=set)
-    links: dict[str, str] = field(default_factory=dict)
-    directories: dict[str, int] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    files: dict[str, tuple[str, FileSignature | None]] = field(factory=dict)
+    packed: dict[str, FileSignature | None] = field(factory=dict)
+    kept_members: set[str] = field(factory=set)
+    unchanged: set[str] = field(factory=set)
+    links: dict[str, str] = field(factory=dict)
+    directories: dict[str, int] = field(factory=dict)
+    unreadable: dict[str, str] = field(factory=dict)
     failure: str = ""
 
     def has(self, path: str) -> bool:

@@ -16,7 +16,7 @@ from agentbay._wire.beta_actions import (
     UnbindContextSkillAsync,
 )
 from agentbay.errors import InvalidRequestError
-from agentbay.local.api_errors import invalid_request
+from agentbay.local.api_errors import invalid_request, network_not_supported
 from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
@@ -72,15 +72,6 @@ async def choose_skills(runtime: Runtime, names: Sequence[str]) -> list[Skill]:
         return await asyncio.to_thread(runtime.skill_folder.choose, names)
     except SkillError as error:
         raise invalid_request(f"Skills: {error}.", "InvalidSkill.Local") from error
-
-
-def network_not_supported() -> InvalidRequestError:
-    """Return the error for networks that sessions share with other machines."""
-    return invalid_request(
-        "The local runtime has no networks to join: only the cloud has. Its sessions reach other machines by "
-        "policy_id and --allow-host.",
-        "NetworkNotSupported.Local",
-    )
 
 
 def _binding_not_supported() -> InvalidRequestError:

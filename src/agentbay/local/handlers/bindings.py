@@ -19,8 +19,9 @@ from agentbay.local.api_errors import invalid_request, session_not_found
 from agentbay.local.contexts.binding_spec import BindingSpec
 from agentbay.local.contexts.session_contexts import INTERNAL_PATH, SessionContexts
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, to_wire_json
-from agentbay.local.handlers.contexts import context_names, format_time
+from agentbay.local.handlers.contexts import format_time
 from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.sessions import context_names
 from agentbay.local.runtime import Runtime
 
 _FILE_TRANSFER = "file_transfer"

@@ -12,33 +12,19 @@ from agentbay._wire.converter import MalformedError, structure, unstructure
 from agentbay._wire.schema import JSON, EncodedJson, Tool
 from agentbay._wire.tool_schema import tool_schema
 from agentbay._wire.tools import ToolEntry, ToolReply
-from agentbay.local.handlers import (
-    agents,
-    browser,
-    code,
-    desktop,
-    env,
-    files,
-    metrics,
-    operator,
-    oss,
-    phone,
-    processes,
-    raw_files,
-    raw_shell,
-    shell,
-)
-from agentbay.local.handlers.dispatch import RawBody, RawReply, RawToolHandler, ToolHandler, collect_handlers
+from agentbay.local.handlers.dispatch import HandlerTable, RawBody, RawReply, RawToolHandler, ToolHandler
 from agentbay.local.handlers.results import METHOD_NOT_FOUND, error_result
 from agentbay.local.sessions.images import PHONE_IMAGE, has_phone
 from agentbay.local.sessions.session import Session
 
-# a new module of tools is listed here
-_TOOL_MODULES = (agents, browser, code, desktop, env, files, metrics, operator, oss, processes, shell)
-_TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, _TOOL_MODULES)}
-_RAW_MODULES = (processes, raw_files, raw_shell)
-_RAW_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(RawToolHandler, _RAW_MODULES)}
-_PHONE_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, (phone,))}
+# A new module of tools is listed here. The first ones are what most programs begin with.
+TOOLS = HandlerTable(
+    ToolHandler,
+    lambda handler: handler.tool.tool,
+    *("shell", "files", "code", "processes", "metrics", "env", "oss", "browser", "desktop", "operator", "agents"),
+)
+RAW_TOOLS = HandlerTable(RawToolHandler, lambda handler: handler.tool.tool, "raw_files", "raw_shell", "processes")
+PHONE_TOOLS = HandlerTable(ToolHandler, lambda handler: handler.tool.tool, "phone")
 
 
 async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
@@ -47,9 +33,11 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
     An unknown name and malformed arguments are error results, as the Model Context Protocol has it, not errors.
     """
     session.lifecycle.require_running()
-    handler = _handlers(session.image_id).get(name)
+    # a phone's tools take the place of the desktop's of the same names
+    handler = await PHONE_TOOLS.find(name) if has_phone(session.image_id) else None
+    handler = handler or await TOOLS.find(name)
     if handler is None:
-        hint = f": create the session with image_id={PHONE_IMAGE!r}" if name in _PHONE_HANDLERS else ""
+        hint = f": create the session with image_id={PHONE_IMAGE!r}" if await PHONE_TOOLS.find(name) else ""
         return error_result(f"Tool not found: {name:.80}{hint}", METHOD_NOT_FOUND)
     try:
         arguments: Tool = structure(args, handler.tool, path="args")
@@ -61,7 +49,7 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
 async def call_raw_tool(session: Session, name: str, args: Mapping[str, Any], body: RawBody) -> ToolReply | RawReply:
     """Call a tool that takes or sends its bytes as they are."""
     session.lifecycle.require_running()
-    handler = _RAW_HANDLERS.get(name)
+    handler = await RAW_TOOLS.find(name)
     if handler is None:
         return error_result(f"No tool that takes raw bytes: {name:.80}", METHOD_NOT_FOUND)
     try:
@@ -74,7 +62,8 @@ async def call_raw_tool(session: Session, name: str, args: Mapping[str, Any], bo
 @cache
 def tool_catalogue(image_id: str) -> list[ToolEntry]:
     """List the tools that the sessions of an image offer."""
-    return [_entry(handler.tool) for handler in _handlers(image_id).values()]
+    handlers = TOOLS.all() | PHONE_TOOLS.all() if has_phone(image_id) else TOOLS.all()
+    return [_entry(handler.tool) for handler in handlers.values()]
 
 
 @cache
@@ -94,11 +83,6 @@ def encode_catalogue(image_id: str) -> str:
 def catalogue_file(image_id: str) -> Path:
     """Return the file in which `build_catalogue.py` keeps it."""
     return Path(__file__).with_name("phone_catalogue.json" if has_phone(image_id) else "catalogue.json")
-
-
-def _handlers(image_id: str) -> Mapping[str, ToolHandler]:
-    # a phone's tools take the place of the desktop's of the same names
-    return _TOOL_HANDLERS | _PHONE_HANDLERS if has_phone(image_id) else _TOOL_HANDLERS
 
 
 def _entry(cls: type[Tool]) -> ToolEntry:

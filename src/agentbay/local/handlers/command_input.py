@@ -6,12 +6,14 @@ import base64
 import binascii
 import errno
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agentbay._wire.process_tools import StartProcess
 from agentbay._wire.tools import ENCODINGS, Shell
 from agentbay.local.handlers.results import check_no_nul
 from agentbay.local.sandbox.service.manager import DirectoryNotEntered
+
+if TYPE_CHECKING:
+    from agentbay._wire.process_tools import StartProcess
 
 
 def check_command(tool: Shell | StartProcess, *texts: str | None) -> None:

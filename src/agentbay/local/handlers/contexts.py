@@ -19,7 +19,6 @@ from agentbay._wire.context_store import (
     ModifyContext,
     PresignedUrl,
 )
-from agentbay.errors import NotFoundError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.entry import Entry
@@ -36,24 +35,9 @@ from agentbay.local.handlers.paging import (
     write_page_token,
 )
 from agentbay.local.runtime import Runtime
-from agentbay.local.sessions.session import Session
 
 _DEFAULT_FILES_PER_PAGE, _MAX_FILES_PER_PAGE = 50, 1000  # entries
 _MAX_NAME_CHARACTERS = 255
-
-
-async def context_names(runtime: Runtime, session: Session) -> dict[str, str]:
-    """Return the names of a session's contexts by id, "" for deleted ones."""
-    found: dict[str, str] = {}
-    for binding in session.contexts.bindings if session.contexts else ():
-        context_id = binding.spec.context_id
-        try:
-            found[context_id] = (
-                await runtime.context_service.run_in_thread(runtime.context_service.store.find, context_id)
-            ).name
-        except NotFoundError:
-            found[context_id] = ""
-    return found
 
 
 @action_handler(GetContext)

@@ -1,25 +1,26 @@
 """Which function handles an action, a tool or a WebSocket target.
 
-The decorators only wrap a function together with what it handles; `registry` and `catalogue` collect the wrapped ones
-of the modules that they list.
+The decorators only wrap a function together with what it handles; the tables in `registry` and `catalogue` collect the
+wrapped ones of the modules that they list.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from agentbay._lazy_attrs import define
 from agentbay._wire.schema import Action, Tool
 from agentbay._wire.tools import ToolReply
+from agentbay.local.loading import load, load_now
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
 
 _A = TypeVar("_A", bound=Action[Any])
 _T = TypeVar("_T", bound=Tool)
-_H = TypeVar("_H", "ActionHandler", "ToolHandler", "RawToolHandler", "TargetHandler")
+_H = TypeVar("_H", bound="ActionHandler | ToolHandler | RawToolHandler | TargetHandler")
 
 TargetFunction = Callable[[Session, WebSocketRequest], Awaitable[None]]
 
@@ -102,6 +103,37 @@ def target_handler(target: str) -> Callable[[TargetFunction], TargetHandler]:
     return lambda function: TargetHandler(target, function)
 
 
-def collect_handlers(kind: type[_H], modules: Iterable[ModuleType]) -> list[_H]:
-    """Return the handlers of one kind that these modules define, in their order."""
-    return [value for module in modules for value in vars(module).values() if isinstance(value, kind)]
+class HandlerTable(Generic[_H]):
+    """The handlers of one kind, by name.
+
+    Args:
+        kind: Their class.
+        name_of: Returns the name that a handler answers to.
+        *modules: Those of `local.handlers` that define them. Each is imported once a name is not found in those before.
+
+    Attributes:
+        modules: Their names, as `load` takes them.
+    """
+
+    def __init__(self, kind: type[_H], name_of: Callable[[_H], str], *modules: str) -> None:
+        self._kind, self._name_of = kind, name_of
+        self.modules = [f"handlers.{module}" for module in modules]
+        self._found: dict[str, _H] = {}
+
+    async def find(self, name: str) -> _H | None:
+        """Return the handler of a name."""
+        for module in self.modules:
+            if name in self._found:
+                break
+            self._collect(await load(module))
+        return self._found.get(name)
+
+    def all(self) -> dict[str, _H]:
+        """Return all handlers, in the order of their modules' names."""
+        self._found = {}
+        for module in sorted(self.modules):
+            self._collect(load_now(module))
+        return self._found
+
+    def _collect(self, module: ModuleType) -> None:
+        self._found |= {self._name_of(value): value for value in vars(module).values() if isinstance(value, self._kind)}

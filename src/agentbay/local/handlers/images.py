@@ -17,12 +17,11 @@ from agentbay._wire.images import (
 )
 from agentbay.errors import NotFoundError
 from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.images.blob_files import UPLOADS_PATH
 from agentbay.local.images.errors import image_not_found
 from agentbay.local.images.service import Job
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.runtime import Runtime
-
-IMAGE_UPLOADS = "/image-uploads/"  # the path where archives are sent to
 
 
 @action_handler(PullImage)
@@ -114,7 +113,7 @@ def image_data(store: ImageStore, image: Image) -> ImageData:
 def job_data(runtime: Runtime, job: Job, output_from: int = 0) -> ImageJobData:
     """Describe a job for clients, with its output from a byte on."""
     output, end = job.output.read(output_from, is_done=job.state != "running") if job.output else ("", 0)
-    upload = f"{runtime.address.http_url}{IMAGE_UPLOADS}{job.upload_token}" if job.upload_token else ""
+    upload = f"{runtime.address.http_url}{UPLOADS_PATH}{job.upload_token}" if job.upload_token else ""
     return ImageJobData(
         job_id=job.id,
         state=job.state,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentbay._wire.sessions import GetLink, LinkData
 from agentbay.errors import InvalidRequestError
-from agentbay.local.api_errors import invalid_request
+from agentbay.local.api_errors import ALL_PORTS, invalid_port, invalid_request
 from agentbay.local.handlers.browser import browser_not_started, make_cdp_url
 from agentbay.local.handlers.desktop import make_desktop_url
 from agentbay.local.handlers.dispatch import action_handler
@@ -15,19 +15,12 @@ from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
 
 _CLOUD_PORTS = range(30100, 30200)  # those of links in the cloud
-_ALL_PORTS = range(1, 65536)
-
-
-def invalid_port(port: object, allowed: range = _ALL_PORTS) -> InvalidRequestError:
-    """Return the error for a port that links cannot lead to."""
-    message = f"Invalid port value: {port}. Port must be an integer in the range [{allowed[0]}, {allowed[-1]}]."
-    return invalid_request(message, "InvalidPort")
 
 
 def _check_port(session: Session, port: int) -> None:
     # In the network of the machine, a link to any port would open the servers of others.
     has_own_network = session.sandbox.has_namespaces and session.policy_id != "host"
-    allowed = _ALL_PORTS if has_own_network else _CLOUD_PORTS
+    allowed = ALL_PORTS if has_own_network else _CLOUD_PORTS
     if port not in allowed:
         raise invalid_port(port, allowed)
     if port == PROXY_PORT and session.policy_id == "proxy":

@@ -1,43 +1,13 @@
-"""The registry of handlers, which lists the modules that define them."""
+"""The handlers of actions and of WebSocket targets, by the modules that define them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from agentbay.local.handlers.dispatch import ActionHandler, HandlerTable, TargetHandler
 
-from agentbay._lazy_attrs import define
-from agentbay.local.handlers import (
-    agents,
-    beta,
-    bindings,
-    browser,
-    code,
-    contexts,
-    file_changes,
-    images,
-    links,
-    phone,
-    pty,
-    sessions,
-    snapshots,
-    tools,
+# A new module of handlers is listed here. The first ones are what most programs begin with.
+ACTIONS = HandlerTable(
+    ActionHandler,
+    lambda handler: handler.action.spec.name,
+    *("sessions", "tools", "links", "contexts", "bindings", "images", "snapshots", "browser", "phone", "beta"),
 )
-from agentbay.local.handlers.dispatch import ActionHandler, TargetHandler, collect_handlers
-
-_ACTION_MODULES = (beta, bindings, browser, contexts, images, links, phone, sessions, snapshots, tools)
-_TARGET_MODULES = (agents, code, file_changes, pty)
-
-
-@define(frozen=True, slots=False)
-class HandlerRegistry:
-    """Handlers by the name of their action or target."""
-
-    actions: Mapping[str, ActionHandler]
-    targets: Mapping[str, TargetHandler]
-
-
-def build_registry() -> HandlerRegistry:
-    """Collect the handlers of the modules listed above."""
-    return HandlerRegistry(
-        actions={handler.action.spec.name: handler for handler in collect_handlers(ActionHandler, _ACTION_MODULES)},
-        targets={handler.target: handler for handler in collect_handlers(TargetHandler, _TARGET_MODULES)},
-    )
+TARGETS = HandlerTable(TargetHandler, lambda handler: handler.target, "code", "pty", "file_changes", "agents")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentbay._wire.schema import wire_names
@@ -32,11 +32,10 @@ from agentbay._wire.sessions import (
     SetLabel,
     SetSessionLifecycle,
 )
-from agentbay.local.api_errors import invalid_request
+from agentbay.errors import NotFoundError
+from agentbay.local.api_errors import invalid_request, network_not_supported
 from agentbay.local.contexts.session_contexts import SessionContexts
-from agentbay.local.handlers import beta, phone
 from agentbay.local.handlers.catalogue import encoded_catalogue
-from agentbay.local.handlers.contexts import context_names
 from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.handlers.env import check_variables, set_variables
 from agentbay.local.handlers.paging import (
@@ -46,6 +45,7 @@ from agentbay.local.handlers.paging import (
     read_numeric_page_token,
     write_page_token,
 )
+from agentbay.local.loading import load
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 from agentbay.local.sessions.entrypoint import entrypoint_of, start_entrypoint
@@ -53,12 +53,13 @@ from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.session_options import SandboxOptions, read_options
 from agentbay.local.sessions.view_codes import make_view_code
+from agentbay.local.skills import Skill
 
 
 @action_handler(CreateMcpSession)
 async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionData:
     if action.network_id:  # a caller that asked for a feature must not get a session without it
-        raise beta.network_not_supported()
+        raise network_not_supported()
     asked, options = await _read_options(runtime, action)
     chosen = images.published_image(action.image_id)
     if chosen is None:
@@ -66,7 +67,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     if asked.user:
         chosen = await runtime.images.run_in_thread(images.with_user, chosen, asked.user, runtime.images.store)
     if images.has_phone(chosen.name):
-        await phone.require_phone()
+        await (await load("handlers.phone")).require_phone()
     session = await runtime.sessions.create(
         image_id=chosen.name,
         image=chosen.image,
@@ -77,7 +78,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
             action.policy_id or (None if options.allowed is None else "proxy")
         ),
         region_id=action.login_region_id or "",
-        skills=await beta.choose_skills(runtime, action.skills or []) if action.load_skill else (),
+        skills=await _choose_skills(runtime, action),
         options=options,
     )
     if asked.envs:
@@ -95,6 +96,13 @@ async def _read_options(runtime: Runtime, action: CreateMcpSession) -> tuple[Ses
         raise invalid_request(f"envs: {error}.", "InvalidParameter.Envs") from error
     isolated = runtime.sessions.isolation == "namespaces"
     return asked, await read_options(asked, runtime.networks, isolated=isolated, policy_id=action.policy_id)
+
+
+async def _choose_skills(runtime: Runtime, action: CreateMcpSession) -> Sequence[Skill]:
+    if not action.load_skill:
+        return ()
+    skills: Sequence[Skill] = await (await load("handlers.beta")).choose_skills(runtime, action.skills or [])
+    return skills
 
 
 def _check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
@@ -231,3 +239,17 @@ async def set_labels(runtime: Runtime, action: SetLabel) -> None:
 @action_handler(GetLabel)
 async def get_labels(runtime: Runtime, action: GetLabel) -> LabelData:
     return LabelData(labels=runtime.sessions.find(action.session_id).labels)
+
+
+async def context_names(runtime: Runtime, session: Session) -> dict[str, str]:
+    """Return the names of a session's contexts by id, "" for deleted ones."""
+    found: dict[str, str] = {}
+    for binding in session.contexts.bindings if session.contexts else ():
+        context_id = binding.spec.context_id
+        try:
+            found[context_id] = (
+                await runtime.context_service.run_in_thread(runtime.context_service.store.find, context_id)
+            ).name
+        except NotFoundError:
+            found[context_id] = ""
+    return found

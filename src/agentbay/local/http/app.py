@@ -15,7 +15,6 @@ from attrs import evolve
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local.api_errors import not_logged_in, shutting_down
-from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http import envelope, image_uploads, presigned_files, raw_calls
 from agentbay.local.http.asgi import (
     BodyTooLarge,
@@ -72,12 +71,10 @@ class Application:
     def __init__(
         self,
         runtime: Runtime,
-        registry: HandlerRegistry,
         origin_check: OriginCheck,
         dashboard: Callable[[], DashboardRoutes],
     ) -> None:
-        self._runtime, self._registry = runtime, registry
-        self._origin_check, self._dashboard = origin_check, dashboard
+        self._runtime, self._origin_check, self._dashboard = runtime, origin_check, dashboard
         self._links = PortLinks(runtime, origin_check)
         self._bodies = BodyBudget(self._has_valid_secret)
         self._mcp: McpEndpoint | None = None
@@ -137,7 +134,7 @@ class Application:
         if match := _WEBSOCKET_PATH.fullmatch(request.path):
             session = authorize_websocket(self._runtime, match[1], request.headers)
             with suppress(OSError):  # raised by the web server when the client has disconnected
-                await serve_websocket_client(session, self._registry, receive, send)
+                await serve_websocket_client(session, receive, send)
         else:
             raise NotFoundError("There is no such WebSocket.", 404, code="InvalidPath.NotFound")
 
@@ -211,7 +208,7 @@ class Application:
         if match := _DIRECT_CALL_PATH.fullmatch(request.path):
             return await cancel_on_disconnect(call_tool_directly(self._runtime, match[1], request, body), receive)
         runtime = self._runtime_with_client_address(request)
-        call = call_action(runtime, self._registry, self._origin_check, request, body, request_id)
+        call = call_action(runtime, self._origin_check, request, body, request_id)
         return await cancel_on_disconnect(call, receive)
 
     def _has_valid_secret(self, request: Request, beginning_of_body: bytes) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay.local.http.asgi import MARK_AUTHENTICATED
 from agentbay.local.http.uvicorn_parts import HttpProtocol as UvicornProtocol
+from agentbay.local.loading import load
 
 if TYPE_CHECKING:
     from agentbay.local.http.uvicorn_parts import RequestResponseCycle
@@ -80,7 +81,16 @@ class HttpProtocol(UvicornProtocol):
 
     def handle_websocket_upgrade(self, *args: Any) -> None:
         self._forget()  # another protocol has the connection from here on
-        super().handle_websocket_upgrade(*args)
+        self.transport.pause_reading()  # it begins when it has been imported
+        task = self.loop.create_task(self._upgrade(*args))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _upgrade(self, *args: Any) -> None:
+        await load("http.web_server_websocket")  # its libraries take a third as long as the start of the runtime
+        if not self.transport.is_closing():
+            super().handle_websocket_upgrade(*args)
+            self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         last_request: RequestResponseCycle | None = self.cycle

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from agentbay.errors import PermissionDeniedError
 from agentbay.local.api_errors import invalid_request
-from agentbay.local.handlers.images import IMAGE_UPLOADS as PATH_PREFIX
 from agentbay.local.http.asgi import Receive, Request, Response, iter_body_blocks
-from agentbay.local.images.blob_files import upload_path
+from agentbay.local.images.blob_files import UPLOADS_PATH as PATH_PREFIX, upload_path
 from agentbay.local.images.errors import ImageError
-from agentbay.local.images.layer_writer import LayerLimits, check_free_space
 from agentbay.local.images.service import ImageService
 from agentbay.local.sandbox.shared.fd_io import write_all
 
@@ -57,5 +55,7 @@ async def _keep_body(images: ImageService, target: Path, receive: Receive) -> No
 
 
 def _write(fd: int, data: bytes, directory: Path) -> None:
+    from agentbay.local.images.layer_writer import LayerLimits, check_free_space  # here, as it imports tarfile
+
     check_free_space(str(directory), LayerLimits().min_free_bytes)
     write_all(fd, data)

@@ -15,9 +15,8 @@ from agentbay._wire.form import read_fields
 from agentbay._wire.images import ForkSession
 from agentbay._wire.schema import Action
 from agentbay._wire.sessions import CreateMcpSession
-from agentbay.local.api_errors import invalid_request, not_logged_in, unknown_action
-from agentbay.local.handlers.links import invalid_port
-from agentbay.local.handlers.registry import HandlerRegistry
+from agentbay.local.api_errors import invalid_port, invalid_request, not_logged_in, unknown_action
+from agentbay.local.handlers.registry import ACTIONS
 from agentbay.local.http import envelope
 from agentbay.local.http.asgi import Request, Response
 from agentbay.local.http.form import read_form
@@ -35,7 +34,6 @@ _FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 async def call_action(
     runtime: Runtime,
-    registry: HandlerRegistry,
     origin_check: OriginCheck,
     request: Request,
     body: bytearray,
@@ -51,7 +49,7 @@ async def call_action(
         raise not_logged_in()
     request.mark_authenticated()
     name = fields.get("Action") or request.headers.get("x-acs-action", "")
-    if (handler := registry.actions.get(name)) is None:
+    if (handler := await ACTIONS.find(name)) is None:
         raise unknown_action(name)
     _logger.debug("request=%s action=%s", request_id, name)
     action = await run_by_size(len(body), _parse_action, handler.action, fields)

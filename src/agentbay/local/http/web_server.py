@@ -24,7 +24,6 @@ _logger = logging.getLogger(__name__)
 
 
 def _websocket_protocol(**options: Any) -> asyncio.Protocol:
-    # Loaded with the first WebSocket, since its import takes as long as the rest of the start.
     from agentbay.local.http.web_server_websocket import WebSocketProtocol
 
     return WebSocketProtocol(**options)

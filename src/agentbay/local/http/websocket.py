@@ -11,10 +11,11 @@ from typing import Any
 from agentbay._wire.converter import MalformedError
 from agentbay._wire.frames import LIMIT_HEADER, MAX_REQUEST_FRAME_BYTES, Frame, decode_frame
 from agentbay.errors import AgentBayError
-from agentbay.local.handlers.registry import HandlerRegistry
+from agentbay.local.handlers.registry import TARGETS
 from agentbay.local.http.asgi import Receive, Send
 from agentbay.local.http.direct import require_session_token
 from agentbay.local.large_json import load_json
+from agentbay.local.loading import load
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketClient, WebSocketRequest
 from agentbay.local.sessions.session import Session
@@ -45,14 +46,16 @@ def authorize_websocket(runtime: Runtime, session_id: str, headers: Mapping[str,
     return session
 
 
-async def serve_websocket_client(session: Session, registry: HandlerRegistry, receive: Receive, send: Send) -> None:
+async def serve_websocket_client(session: Session, receive: Receive, send: Send) -> None:
     """Serve one client until it disconnects or the session ends."""
 
     async def deliver(text: str) -> None:
         await send({"type": "websocket.send", "text": text})
 
     client = WebSocketClient(deliver)
-    connection = _WebSocketConnection(session, registry, client)
+    connection = _WebSocketConnection(session, client)
+    for module in TARGETS.modules:  # now, as requests that do not wait are done in order
+        await load(module)
     limit = (LIMIT_HEADER.encode(), str(MAX_REQUEST_FRAME_BYTES).encode())
     await send({"type": "websocket.accept", "headers": [limit]})
     # Events go to the clients in this table, and none may be sent before the handshake is answered.
@@ -75,8 +78,8 @@ async def serve_websocket_client(session: Session, registry: HandlerRegistry, re
 class _WebSocketConnection:
     """The connection of one client, with its requests under way."""
 
-    def __init__(self, session: Session, registry: HandlerRegistry, client: WebSocketClient) -> None:
-        self._session, self._registry, self._client = session, registry, client
+    def __init__(self, session: Session, client: WebSocketClient) -> None:
+        self._session, self._client = session, client
         self._active_requests: dict[str, tuple[asyncio.Task[None], WebSocketRequest]] = {}  # by invocation id
         # They wait here instead of in the socket, where they would hide the frame that cancels another request.
         self._waiting_requests: dict[str, tuple[Frame, WebSocketRequest, int]] = {}
@@ -162,7 +165,7 @@ class _WebSocketConnection:
 
     async def _run_handler(self, frame: Frame, request: WebSocketRequest) -> None:
         try:
-            handler = self._registry.targets.get(frame.target)
+            handler = await TARGETS.find(frame.target)
             if handler is None or frame.data is None:
                 reason = f"There is no target {frame.target!r:.80}." if handler is None else "The frame has no data."
                 await request.send_answer(error=reason)

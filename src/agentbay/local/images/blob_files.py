@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+UPLOADS_PATH = "/image-uploads/"  # of URLs that archives are sent to
 _LOCK, _UPLOAD = ".lock", ".upload"
 
 

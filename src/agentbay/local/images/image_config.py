@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import attrs
-
+from agentbay._lazy_attrs import define, field
 from agentbay.local.images.errors import DamagedImage, ImageError
 from agentbay.local.images.merged_view import MergedView
 from agentbay.local.sandbox.shared import dirfd
@@ -30,7 +29,7 @@ def machine_architecture() -> str:
     return _ARCHITECTURES.get(machine, machine)
 
 
-@attrs.frozen(kw_only=True)
+@define(frozen=True, slots=False, kw_only=True)
 class ImageConfig:
     """The settings of an image.
 
@@ -40,18 +39,18 @@ class ImageConfig:
         os: The operating system.
     """
 
-    env: dict[str, str] = attrs.field(factory=dict)
+    env: dict[str, str] = field(factory=dict)
     workdir: str = ""
     user: str = ""
-    entrypoint: list[str] = attrs.field(factory=list)
-    command: list[str] = attrs.field(factory=list)
-    labels: dict[str, str] = attrs.field(factory=dict)
-    architecture: str = attrs.field(factory=machine_architecture)
+    entrypoint: list[str] = field(factory=list)
+    command: list[str] = field(factory=list)
+    labels: dict[str, str] = field(factory=dict)
+    architecture: str = field(factory=machine_architecture)
     os: str = "linux"
     created: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@define(frozen=True, slots=False, kw_only=True)
 class ImageUser:
     """The user of an image's sessions, looked up in the image.
 
@@ -65,7 +64,7 @@ class ImageUser:
     home: str = "/root"
 
 
-@attrs.frozen(kw_only=True)
+@define(frozen=True, slots=False, kw_only=True)
 class ImagePrograms:
     """Programs that an image has.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-import attrs
-
+from agentbay._lazy_attrs import define
 from agentbay.local.images.errors import ImageError
 
 _DEFAULT_TAG = "latest"
@@ -17,7 +16,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::
 _NAME = re.compile(r"[A-Za-z0-9][\w./:@-]{0,254}", re.ASCII)
 
 
-@attrs.frozen
+@define(frozen=True, slots=False)
 class Reference:
     """An image in a registry.
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import attrs
 
+from agentbay._lazy_attrs import define, field
 from agentbay.local import database
 from agentbay.local.images.blob_files import remove_downloads, remove_uploads
 from agentbay.local.images.digests import sha256_digest
@@ -52,7 +53,7 @@ CREATE TABLE names (
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@attrs.frozen(kw_only=True)
+@define(frozen=True, slots=False, kw_only=True)
 class Image:
     """An image in the store.
 
@@ -75,14 +76,14 @@ class Image:
     size: int
     source: str
     created: float = 0.0
-    names: list[str] = attrs.field(factory=list)
+    names: list[str] = field(factory=list)
     digest: str = ""
     base: str = ""
-    writable: list[tuple[str, bool]] = attrs.field(factory=list)
+    writable: list[tuple[str, bool]] = field(factory=list)
     directory: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@define(frozen=True, slots=False, kw_only=True)
 class Layer:
     """A layer in the store."""
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast, get_args
 
 from agentbay.local.api_errors import invalid_request
+from agentbay.local.network.dialer import EgressDialer
+from agentbay.local.network.proxy import EgressProxy
 from agentbay.local.sandbox.service.manager import NetworkMode
 
 if TYPE_CHECKING:
-    from agentbay.local.network.dialer import EgressDialer
     from agentbay.local.network.egress_policy import EgressRule
-    from agentbay.local.network.proxy import EgressProxy
 
 _MAX_RULES = 1000  # of one session
 _CHOICES: tuple[str, ...] = get_args(NetworkMode)
@@ -112,15 +112,10 @@ class NetworkProvider:
         Args:
             allowed: What the session may reach, if that is less than what the runtime allows.
         """
-        # imported late: h11 and ssl take a tenth of the time that the runtime needs to start
-        from agentbay.local.network.proxy import EgressProxy
-
         dialer = self._shared_dialer()
         return EgressProxy(listener, dialer if allowed is None else dialer.narrowed_to(allowed))
 
     def _shared_dialer(self) -> EgressDialer:
-        from agentbay.local.network.dialer import EgressDialer
-
         if self._dialer is None:
             self._dialer = EgressDialer(self._allowed, own_port=self._own_port, load_more_rules=_package_client_rules)
         return self._dialer

@@ -7,8 +7,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
-
+from agentbay._lazy_attrs import define, field
 from agentbay.local.outbound.destinations import TransferFailed
 
 _URL_LIFETIME = timedelta(hours=1)  # time for a transfer to begin
@@ -19,7 +18,7 @@ class ObstoreMissing(Exception):
     """The library obstore is not installed."""
 
 
-@frozen
+@define(frozen=True, slots=False)
 class OssClient:
     """The storage credentials of a session, as `oss_env_init` got them."""
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from agentbay.local.images.errors import ImageError
 from agentbay.local.images.image_config import DEFAULT_PATH
 from agentbay.local.images.store import Image, ImageStore
-from agentbay.local.images.tree_copy import TreeCopy
 from agentbay.local.sandbox.service.manager import BindMount, ImageRoot, SandboxSpec
 from agentbay.local.sandbox.service.writable_directories import WritableDirectory
 from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
@@ -72,6 +71,8 @@ def restore_directories(spec: SandboxSpec, image: Image, store: ImageStore) -> S
     """
     if len(image.layers) != 1:
         raise ImageError("This snapshot of a fork needs overlays of layers, which this machine does not offer.")
+    from agentbay.local.images.tree_copy import TreeCopy  # it imports tarfile, and most sessions copy nothing
+
     TreeCopy(store.owner).copy(store.layer_path(image.layers[0]), os.fspath(spec.root))
     return replace(spec, directory=spec.directory or image.directory, writable=_writable(spec, image))
 

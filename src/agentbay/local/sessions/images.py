@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from agentbay.errors import InvalidRequestError
@@ -87,6 +86,8 @@ def with_user(chosen: ChosenImage, user: str, store: ImageStore) -> ChosenImage:
 
 
 def _no_such_image(image_id: str, stored: list[str]) -> InvalidRequestError:
+    from difflib import get_close_matches  # few runtimes need it
+
     if image_id.lower().startswith(_FOREIGN_PREFIXES):
         advice = f"its sessions are Linux, or drive a phone that is plugged in ({PHONE_IMAGE}); the cloud has others"
     elif close := get_close_matches(image_id.lower(), [*stored, *IMAGES], 1):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from agentbay.local.browser.browser import SessionBrowser
 from agentbay.local.desktop.desktop import SessionDesktop
 from agentbay.local.ids import make_id
 from agentbay.local.images.store import Image
-from agentbay.local.kernels.execution_output import ExecutionOutput
-from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.outbound.storage import OssClient
 from agentbay.local.sandbox.service.cpu_meter import CpuMeter
 from agentbay.local.sandbox.service.manager import (
@@ -41,6 +40,9 @@ from agentbay.local.sessions.watching.file_changes import FileChangeTracker
 
 if TYPE_CHECKING:
     from agentbay.local.contexts.session_contexts import SessionContexts
+    from agentbay.local.kernels.execution_output import ExecutionOutput
+    from agentbay.local.kernels.kernel_manager import KernelManager
+    from agentbay.local.kernels.languages import KernelFactory
     from agentbay.local.network.proxy import EgressProxy
 
 
@@ -72,7 +74,7 @@ class Session:
         lifetime: Lifetime,
         policy_id: str = "",
         region_id: str = "",
-        kernels: KernelManager | None = None,
+        start_python: KernelFactory | None = None,
         agent: SessionAgent | None = None,
         browser: SessionBrowser | None = None,
         desktop: SessionDesktop | None = None,
@@ -94,7 +96,7 @@ class Session:
         self.link_secret = secrets.token_bytes(32)
         self.created_at = time.time()
         self.cpu_meter = CpuMeter(time.monotonic())
-        self.kernels = kernels or KernelManager()
+        self._kernel_factories = {} if start_python is None else {"python": start_python}
         self.environment: dict[str, str] = {}
         self.file_changes = FileChangeTracker()
         self.history = CommandHistory()
@@ -109,6 +111,13 @@ class Session:
         self._sandbox: Sandbox | None = None
         self._egress_proxy: EgressProxy | None = None
         self._transition_lock = asyncio.Lock()  # freezing, thawing and killing take time, and must not overlap
+
+    @cached_property
+    def kernels(self) -> KernelManager:
+        """The kernels that run its code."""
+        from agentbay.local.kernels.kernel_manager import KernelManager  # most sessions run commands only
+
+        return KernelManager(**self._kernel_factories)
 
     @property
     def sandbox(self) -> Sandbox:

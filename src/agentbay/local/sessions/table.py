@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,6 @@ from agentbay.local.api_errors import (
 from agentbay.local.ids import make_id
 from agentbay.local.images.errors import ImageError, unusable_image
 from agentbay.local.images.store import Image, ImageStore
-from agentbay.local.kernels.kernel_manager import KernelManager
-from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import (
     BindMount,
@@ -53,6 +51,7 @@ from agentbay.local.state_dir import StateDirectory, remove_tree
 
 if TYPE_CHECKING:
     from agentbay.local.contexts.session_contexts import SessionContexts
+    from agentbay.local.kernels.python_forker import PythonKernelForker
 
 _logger = logging.getLogger(__name__)
 
@@ -93,7 +92,6 @@ class SessionTable:
         self._creating_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._python_forker = PythonKernelForker(state_dir.path / "cache")
         self._mount_points = MountPoints(sandboxes, state_dir, images)
         isolated = sandboxes.isolation == "namespaces"
         self._directories = {
@@ -113,6 +111,12 @@ class SessionTable:
     def sandboxes(self) -> SandboxManager:
         """The manager that makes the sandboxes."""
         return self._sandboxes
+
+    @cached_property
+    def _python_forker(self) -> PythonKernelForker:
+        from agentbay.local.kernels.python_forker import PythonKernelForker  # with the first code
+
+        return PythonKernelForker(self._state_dir.path / "cache")
 
     @property
     def closing(self) -> bool:
@@ -190,7 +194,7 @@ class SessionTable:
             self._creating_count -= 1
         if image is not None and self._mount_points.is_due(image):
             self.start_task(self._make_mount_points(session, image))
-        if self._python_forker.ready and image_id.startswith("code"):
+        if image_id.startswith("code") and self._python_forker.ready:
             self.start_task(session.kernels.prestart(session.sandbox, "python", session.environment))
         self.start_task(self._delete_when_sandbox_dies(session))
         self._schedule_expiry(session)
@@ -257,7 +261,7 @@ class SessionTable:
             session_id=session_id,
             image_id=image_id,
             image=image,
-            kernels=KernelManager(python=self._python_forker.start),
+            start_python=lambda *given: self._python_forker.start(*given),
             agent=SessionAgent(self._model),
             browser=browser,
             desktop=desktop,
@@ -367,7 +371,8 @@ class SessionTable:
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._ahead.close()
-        self._python_forker.close()
+        if "_python_forker" in vars(self):
+            self._python_forker.close()
         self._records.close()
 
     async def _run_and_record(self, session: Session, change: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,0 +1,20 @@
+"""Modules of the runtime that are imported when they are first needed."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from typing import Any
+
+_modules: dict[str, Any] = {}
+
+
+async def load(name: str) -> Any:
+    """Import a module of the runtime in a thread, while the event loop serves others."""
+    return _modules.get(name) or await asyncio.to_thread(load_now, name)
+
+
+def load_now(name: str) -> Any:
+    """Import a module of the runtime."""
+    module = _modules[name] = import_module(f"agentbay.local.{name}")
+    return module
