@@ -10,7 +10,7 @@ _modules: dict[str, Any] = {}
 
 
 async def load(name: str) -> Any:
-    """Import a module of the runtime in a thread, while the event loop serves others."""
+    """Import a module of the runtime, in a thread."""
     return _modules.get(name) or await asyncio.to_thread(load_now, name)
 
 

@@ -131,7 +131,7 @@ async def _wait_until_ready(server: WebServer, serving: asyncio.Task[None]) -> N
 
 
 async def _load_ahead(application: Application) -> None:
-    """Import what the start left out, between calls, so that nobody waits for it later."""
+    """Import what the start left out, between calls."""
     await asyncio.sleep(_AHEAD_SECONDS)
     tables = [*ACTIONS.modules, *TOOLS.modules, *RAW_TOOLS.modules, *TARGETS.modules]
     for module in ("http.web_server_websocket", "network.proxy_request", "network.system_proxy", *tables):

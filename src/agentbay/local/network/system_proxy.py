@@ -1,4 +1,4 @@
-"""The machine's own proxy, through which connections go where its other programs would use it."""
+"""Connections through the proxy that this machine's own programs use."""
 
 from __future__ import annotations
 
