@@ -38,7 +38,7 @@ FRAMEWORKS = {
     "swerex": "swerex",
 }
 SHARED = {
-    "__init__", "_harbor_files", "_jupyter_relay", "_jupyter_session", "_openai_agents_programs",
+    "__init__", "_harbor_files", "_inspect_image", "_jupyter_relay", "_jupyter_session", "_openai_agents_programs",
     "_openai_agents_session", "_swerex_runtime", "shell", "tools",
 }  # fmt: skip
 

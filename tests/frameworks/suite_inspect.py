@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from gate import gate_to_runtime
 from inspect_ai import Task, eval, eval_async
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ModelOutput, get_model
-from inspect_ai.scorer import match
+from inspect_ai.scorer import includes, match
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver, use_tools
 from inspect_ai.tool import bash
 from inspect_ai.util import sandbox
@@ -120,3 +121,55 @@ async def test_cancelled_evaluation(agentbay_environment: dict[str, str], tmp_pa
     await asyncio.wait([running])
     with AgentBay() as bay:
         assert not await asyncio.to_thread(lambda: list(bay.list()))
+
+
+@solver
+def read_the_image() -> Solver:
+    """Answer with what the build of the image has left."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        done = await sandbox().exec(["cat", "/made", "given.txt"])
+        state.output = ModelOutput.from_content("mockllm/model", done.stdout or done.stderr)
+        return state
+
+    return solve
+
+
+COMPOSE = "services:\n  default:\n    build: {context: ., dockerfile: task.Dockerfile}\n"
+TWO = "services: {default: {image: named:1}, second: {image: named:1}}\n"
+
+
+@pytest.mark.parametrize("files", [("Dockerfile",), ("task.Dockerfile", "compose.yaml"), ()], ids=lambda one: one[-1:])
+async def test_image_of_a_task(
+    agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...]
+) -> None:
+    """The Dockerfile or the compose file beside a task is built before its samples, and an image can be named."""
+    (tmp_path / "root/bin").mkdir(parents=True)
+    shutil.copy(shutil.which("busybox"), tmp_path / "root/bin")
+    for program in ("sh", "cat"):
+        (tmp_path / "root/bin" / program).symlink_to("busybox")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given.txt").write_text("given")
+    dockerfile = "FROM programs:1\nWORKDIR /app\nRUN echo made > /made\nCOPY given.txt .\n"
+    for name in files:
+        (tmp_path / name).write_text(COMPOSE if name == "compose.yaml" else dockerfile)
+    async with AsyncAgentBay() as bay:
+        await bay.images.import_file(tmp_path / "root", name="programs:1")
+        (tmp_path / "Named").write_text(dockerfile)
+        await bay.images.build(tmp_path / "Named", name="named:1")
+    samples = [Sample(input=str(number), target="made\ngiven") for number in range(3)]
+    environment = "agentbay" if files else ("agentbay", "named:1")
+    task = Task(dataset=samples, solver=read_the_image(), scorer=includes(), sandbox=environment)
+    [log] = await eval_async(task, model="mockllm/model", log_dir=str(tmp_path / "logs"))
+    assert log.status == "success", log.error
+    assert log.results is not None
+    assert log.results.scores[0].metrics["accuracy"].value == 1.0
+    assert AgentBaySandboxEnvironment._images is None
+
+
+async def test_several_services(agentbay_environment: dict[str, str], tmp_path: Path) -> None:
+    """A task of several services is refused by their names."""
+    (tmp_path / "compose.yaml").write_text(TWO)
+    with pytest.raises(ValueError, match="not the services default, second"):
+        await AgentBaySandboxEnvironment.task_init("startup", str(tmp_path / "compose.yaml"))
+    await AgentBaySandboxEnvironment.task_cleanup("shutdown", None, True)

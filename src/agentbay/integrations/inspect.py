@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Literal, overload
 
-from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
+from agentbay import AsyncSession, CreateSessionParams
 from agentbay.errors import CommandTimeoutError
 from agentbay.integrations import make_async_client, missing
 
@@ -20,34 +20,42 @@ try:
         SandboxUserUnsupportedError,
         sandboxenv,
     )
+
+    from agentbay.integrations._inspect_image import TaskImages
 except ImportError as error:
     raise missing("inspect", error) from error
 
 _NO_LIMIT_SECONDS = 24 * 3600
-_CANNOT_RUN = 126  # the exit code of a shell
 
 
 @sandboxenv(name="agentbay")
 class AgentBaySandboxEnvironment(SandboxEnvironment):
-    """A session for each sample.
+    """A session for each sample, on the image that its configuration names or describes."""
 
-    The configuration, if there is one, is the name of its image. Commands run as the session's user; there is no root.
-    """
-
-    _bay: ClassVar[AsyncAgentBay | None] = None  # of one run, as Inspect has no two at a time
+    _images: ClassVar[TaskImages | None] = None  # of one run, as Inspect has no two at a time
 
     def __init__(self, session: AsyncSession, exit_stack: AsyncExitStack) -> None:
         super().__init__()
         self.session, self._exit_stack = session, exit_stack
 
     @classmethod
+    def config_files(cls) -> list[str]:
+        """Return which files beside a task are its configuration."""
+        return ["compose.yaml", "Dockerfile"]
+
+    @classmethod
+    async def task_init(cls, task_name: str, config: Any) -> None:
+        """Build the image of a task, before its samples."""
+        cls._images = cls._images or TaskImages(make_async_client())
+        await cls._images.find(config)
+
+    @classmethod
     async def sample_init(cls, task_name: str, config: Any, metadata: dict[str, str]) -> dict[str, SandboxEnvironment]:
         """Create the session of a sample."""
-        if cls._bay is None:  # no other sample comes in between, as making a client does not wait
-            cls._bay = make_async_client()
-        params = CreateSessionParams(image_id=config or None, labels={"framework": "inspect"})
-        stack = AsyncExitStack()
-        return {"default": cls(await stack.enter_async_context(cls._bay.session(params)), stack)}
+        images = cls._images = cls._images or TaskImages(make_async_client())
+        params = CreateSessionParams(image_id=await images.find(config), labels={"framework": "inspect"})
+        session = await (stack := AsyncExitStack()).enter_async_context(images.bay.session(params))
+        return {"default": cls(session, stack)}
 
     @classmethod
     async def sample_cleanup(
@@ -59,13 +67,10 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
 
     @classmethod
     async def task_cleanup(cls, task_name: str, config: Any, cleanup: bool) -> None:
-        """Close the client of a run, and its private runtime.
-
-        Inspect calls this once for each configuration, when all samples have ended.
-        """
-        bay, cls._bay = cls._bay, None
-        if bay is not None:
-            await bay.aclose()
+        """Close the client and its private runtime, when all samples of a run have ended."""
+        images, cls._images = cls._images, None
+        if images is not None:
+            await images.bay.aclose()
 
     async def exec(
         self,
@@ -86,7 +91,7 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
         if isinstance(result.exception, CommandTimeoutError):
             raise TimeoutError(f"The command took longer than {timeout} s.")
         result.unwrap()
-        if result.exit_code == _CANNOT_RUN and "Permission denied" in result.stderr:
+        if result.exit_code == 126 and "Permission denied" in result.stderr:  # as a shell that cannot start it says
             raise PermissionError(result.stderr.strip())
         most = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
         if result.truncated or max(len(result.stdout_bytes), len(result.stderr_bytes)) > most:
@@ -96,8 +101,7 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Write a file, and make its directories."""
-        data = contents.encode() if isinstance(contents, str) else contents
-        (await self.session.file_system.write_file(file, data)).unwrap()
+        (await self.session.file_system.write_file(file, contents)).unwrap()
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
