@@ -1,4 +1,4 @@
-"""The images that Inspect tasks ask for: a name, a Dockerfile, or a compose file of one service."""
+"""The images of Inspect tasks, by name, Dockerfile or compose file."""
 
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
@@ -20,7 +20,7 @@ class TaskImages:
         self._found: dict[Any, str | None] = {}  # names or ids, by configuration
 
     async def find(self, config: Any) -> str | None:
-        """Return the name or the id of an image, which is built if it has to be.
+        """Return the name or id of an image, built if need be.
 
         Relative paths are those of the working directory, which is the task's while Inspect starts its sandboxes.
         """

@@ -67,7 +67,7 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
 
     @classmethod
     async def task_cleanup(cls, task_name: str, config: Any, cleanup: bool) -> None:
-        """Close the client and its private runtime, when all samples of a run have ended."""
+        """Close the client and its private runtime, when all has ended."""
         images, cls._images = cls._images, None
         if images is not None:
             await images.bay.aclose()
