@@ -66,6 +66,13 @@ def serving(*arguments: str, runtime: LocalRuntime | None = None, token: str = "
             server.wait(30)
 
 
+@pytest.fixture(scope="module")
+async def client() -> AsyncIterator[Client]:
+    """A client of a server with all tools and a session of its own, which tests share: a server takes long to start."""
+    async with connected() as client:
+        yield client
+
+
 def text(result: CallToolResult) -> str:
     return "\n".join(item.text for item in result.content if isinstance(item, TextContent))
 
@@ -178,18 +185,16 @@ async def test_every_tool_over_stdio() -> None:
         assert {*used, "browser_act"} == set(await names(client))
 
 
-async def test_code_shows_images() -> None:
+async def test_code_shows_images(client: Client) -> None:
     """Plots are images, which `read_file` shows too."""
-    async with connected("--tools", "code,read_file") as client:
-        assert await names(client) == ["run_code", "read_file"]
-        code = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('p.png')\nplt.show()"
-        assert images(await client.call_tool("run_code", {"code": code}))[0].startswith(PNG)
-        assert images(await client.call_tool("read_file", {"path": "p.png"}))[0].startswith(PNG)
-        failed = await client.call_tool("run_code", {"code": "1 / 0"})
-        assert "ZeroDivisionError" in text(failed)
+    code = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('p.png')\nplt.show()"
+    assert images(await client.call_tool("run_code", {"code": code}))[0].startswith(PNG)
+    assert images(await client.call_tool("read_file", {"path": "p.png"}))[0].startswith(PNG)
+    failed = await client.call_tool("run_code", {"code": "1 / 0"})
+    assert "ZeroDivisionError" in text(failed)
 
 
-async def test_output_arrives_while_it_is_written() -> None:
+async def test_output_arrives_while_it_is_written(client: Client) -> None:
     """A command's output is sent as progress before the command ends."""
     arrived: list[str] = []
     done = anyio.Event()
@@ -198,7 +203,7 @@ async def test_output_arrives_while_it_is_written() -> None:
         arrived.append(message or "")
         done.set()
 
-    async with connected("--tools", "commands") as client, anyio.create_task_group() as group:
+    async with anyio.create_task_group() as group:
         command = "echo first; until [ -e go ]; do sleep 0.05; done; echo last"
         results: list[CallToolResult] = []
 
@@ -214,41 +219,39 @@ async def test_output_arrives_while_it_is_written() -> None:
 
 
 @pytest.mark.parametrize("tool", ["run_command", "run_code"])
-async def test_cancel_ends_the_process(tool: str) -> None:
+async def test_cancel_ends_the_process(client: Client, tool: str) -> None:
     """A cancelled call leaves no process behind, and the server goes on."""
-    arguments: dict[str, Any] = {"command": "touch began; sleep 4321 & sleep 4321; wait"}
+    began = f"{tool}-began"
+    arguments: dict[str, Any] = {"command": f"touch {began}; sleep 4321 & sleep 4321; wait"}
     if tool == "run_code":
-        arguments = {"code": "import subprocess; open('began', 'w').close(); subprocess.run(['sleep', '4321'])"}
-    async with connected("--tools", "commands,code,files") as client:
-        async with anyio.create_task_group() as group:
-            group.start_soon(client.call_tool, tool, arguments)
-            with anyio.fail_after(60):
-                while (await client.call_tool("read_file", {"path": "began"})).is_error:
-                    await anyio.sleep(0.1)
-            group.cancel_scope.cancel()
-        with anyio.fail_after(20):
-            while "no sleep" not in await called(client, "run_command", command="pgrep -a sleep || echo no sleep"):
+        arguments = {"code": f"import subprocess; open({began!r}, 'w').close(); subprocess.run(['sleep', '4321'])"}
+    async with anyio.create_task_group() as group:
+        group.start_soon(client.call_tool, tool, arguments)
+        with anyio.fail_after(60):
+            while (await client.call_tool("read_file", {"path": began})).is_error:
                 await anyio.sleep(0.1)
-        assert await called(client, "list_processes") == "There are none."
+        group.cancel_scope.cancel()
+    with anyio.fail_after(20):
+        while "no sleep" not in await called(client, "run_command", command="pgrep -a sleep || echo no sleep"):
+            await anyio.sleep(0.1)
+    assert await called(client, "list_processes") == "There are none."
 
 
-async def test_time_limit() -> None:
+async def test_time_limit(client: Client) -> None:
     """A command that takes too long is killed, and the answer has its output so far."""
-    async with connected("--tools", "commands") as client:
-        late = await client.call_tool("run_command", {"command": "echo part; sleep 60", "timeout_seconds": 1})
-        assert late.is_error
-        assert "killed after 1 s" in text(late)
-        assert "part" in text(late)
+    late = await client.call_tool("run_command", {"command": "echo part; sleep 60", "timeout_seconds": 1})
+    assert late.is_error
+    assert "killed after 1 s" in text(late)
+    assert "part" in text(late)
 
 
-async def test_long_output_is_shortened() -> None:
+async def test_long_output_is_shortened(client: Client) -> None:
     """The middle of a very long output is left out."""
-    async with connected("--tools", "commands") as client:
-        said = await called(client, "run_command", command="seq 100000")
-        assert said.startswith("1\n2\n")
-        assert "characters left out here" in said
-        assert said.endswith("100000\n[exit code 0]")
-        assert len(said) < 70_000
+    said = await called(client, "run_command", command="seq 100000")
+    assert said.startswith("1\n2\n")
+    assert "characters left out here" in said
+    assert said.endswith("100000\n[exit code 0]")
+    assert len(said) < 70_000
 
 
 def parameters(schema: dict[str, Any], whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -258,10 +261,9 @@ def parameters(schema: dict[str, Any], whole: dict[str, Any]) -> Iterator[dict[s
         yield from parameters(whole["$defs"][items["$ref"].rsplit("/", 1)[1]] if "$ref" in items else items, whole)
 
 
-async def test_schemas_are_fit_for_a_model() -> None:
+async def test_schemas_are_fit_for_a_model(client: Client) -> None:
     """Each tool and parameter has a description, a type, and items if it is a list."""
-    async with connected() as client:
-        tools = (await client.list_tools()).tools
+    tools = (await client.list_tools()).tools
     for tool in tools:
         Draft202012Validator.check_schema(tool.input_schema)
         assert tool.description
@@ -272,12 +274,11 @@ async def test_schemas_are_fit_for_a_model() -> None:
             assert parameter["type"] != "array" or parameter["items"], (tool.name, parameter)
 
 
-async def test_schemas_pass_through_a_framework() -> None:
+async def test_schemas_pass_through_a_framework(client: Client) -> None:
     """LangChain takes each tool as a function of a model, and loses no parameter, type or choice."""
     convert = pytest.importorskip("langchain_core.utils.function_calling").convert_to_openai_tool
     structured = pytest.importorskip("langchain_core.tools").StructuredTool
-    async with connected() as client:
-        tools = (await client.list_tools()).tools
+    tools = (await client.list_tools()).tools
     for tool in tools:
         made = structured.from_function(
             print, name=tool.name, description=tool.description, args_schema=tool.input_schema
@@ -290,23 +291,16 @@ async def test_schemas_pass_through_a_framework() -> None:
             assert {key: passed.get(key) for key in kept} == {key: parameter.get(key) for key in kept}
 
 
-async def test_arguments_of_a_program() -> None:
+async def test_arguments_of_a_program(client: Client) -> None:
     """Arguments reach the program as they are."""
-    async with connected("--tools", "commands") as client:
-        said = await called(client, "run_command", command="printf", arguments=["%s|", "a b", "$HOME", "*"])
-        assert said == "a b|$HOME|*|\n[exit code 0]"
+    said = await called(client, "run_command", command="printf", arguments=["%s|", "a b", "$HOME", "*"])
+    assert said == "a b|$HOME|*|\n[exit code 0]"
 
 
 async def test_read_only_and_chosen_tools() -> None:
     """`--read-only` and `--tools` leave out what they should."""
-    async with connected("--read-only", "--tools", "files,commands") as client:
-        assert await names(client) == [
-            "read_process",
-            "list_processes",
-            "read_file",
-            "list_directory",
-            "search_files",
-        ]
+    async with connected("--read-only", "--tools", "files,run_command,list_processes") as client:
+        assert await names(client) == ["list_processes", "read_file", "list_directory", "search_files"]
         refused = await client.call_tool("run_command", {"command": "true"})
         assert refused.is_error
 

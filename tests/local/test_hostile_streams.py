@@ -15,9 +15,8 @@ import pytest
 from tests.local.hostile_programs import FALSE_BROWSER, LINK_SERVER, PROXY_CLIENT
 from tests.local.raw import Refused, Wire, embedded
 from tests.local.traces import PATIENCE, resident_bytes
-from tests.local.users import User
 
-FLOOD_SECONDS = 8
+FLOOD_SECONDS = 6
 MAX_WAIT_SECONDS = 4.0  # for a command of another session; alone it takes 20 ms, and before all of the flood
 MAX_GROWN_BYTES = 400 << 20
 FLOODS = ("empty frames", "pings", "dialogs", "pages", "empty lists", "large messages")
@@ -47,10 +46,9 @@ def sink() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def runtime(somebody: User, sink: int) -> Iterator[tuple[int, Wire]]:
+def runtime(sink: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Wire]]:
     """A runtime: the pid of its service, and a client."""
-    options = ("--allow-host", f"127.0.0.1:{sink}")
-    with embedded(somebody.directory / "state", *options, **somebody.starts()) as (child, wire):
+    with embedded(tmp_path_factory.mktemp("state"), "--allow-host", f"127.0.0.1:{sink}") as (child, wire):
         yield child.process.pid, wire
         assert child.close_stdin() == 0
         assert "Traceback" not in child.standard_error()
