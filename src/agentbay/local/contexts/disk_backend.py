@@ -212,13 +212,13 @@ class _DiskSnapshot:
     def __init__(self, hold: Path, found: TreeSnapshot) -> None:
         self._hold, self.entries, self.unreadable = hold, found.entries, found.unreadable
 
-    def open(self, entry: Entry) -> IO[bytes]:
-        return open(os.open(f"{self._hold}/{entry.content_id}", dirfd.FILE_OPEN_FLAGS), "rb")
+    def open(self, entry: Entry, buffering: int = -1) -> IO[bytes]:
+        return open(os.open(f"{self._hold}/{entry.content_id}", dirfd.FILE_OPEN_FLAGS), "rb", buffering)
 
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         for entry in entries:
             try:
-                file = self.open(entry)
+                file = self.open(entry, buffering=0)  # all is read in large pieces, and a buffer takes two calls more
             except OSError as error:
                 self.unreadable[entry.path] = error.strerror or str(error)
                 continue

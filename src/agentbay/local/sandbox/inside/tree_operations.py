@@ -271,8 +271,8 @@ class _TreeReceiver:
                 return
             os.fchmod(fd, record["mode"])
             os.utime(fd, ns=(record["mtime"], record["mtime"]))
-            dirfd.remove_directory_in_the_way(name, above)
-            self._room = room + _freed_by_replacing(name, above)
+            replaced = dirfd.remove_directory_in_the_way(name, above)
+            self._room = room + (_freed_by_replacing(replaced) if replaced else 0)
             os.rename(temporary, name, src_dir_fd=above, dst_dir_fd=above)
             self.fingerprints[record["path"]] = file_fingerprint(os.fstat(fd))
         except OSError:
@@ -313,10 +313,6 @@ def _make_directory(name: str, above: int) -> None:
     os.mkdir(name, 0o777, dir_fd=above)
 
 
-def _freed_by_replacing(name: str, above: int) -> int:
-    """Return how many bytes a rename to `name` frees."""
-    try:
-        status = os.stat(name, dir_fd=above, follow_symlinks=False)
-    except FileNotFoundError:
-        return 0
+def _freed_by_replacing(status: os.stat_result) -> int:
+    """Return how many bytes a rename to a file frees."""
     return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0

@@ -143,11 +143,15 @@ def replace(source: str, name: str, above: int) -> None:
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
 
 
-def remove_directory_in_the_way(name: str, above: int) -> None:
-    """Remove a directory of that name, before a file is renamed to it."""
+def remove_directory_in_the_way(name: str, above: int) -> os.stat_result | None:
+    """Remove a directory of that name, before a file is renamed to it.
+
+    Return the status of what was there.
+    """
     try:
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
     except FileNotFoundError:
-        return
+        return None
     if stat.S_ISDIR(status.st_mode):
         remove(name, above)
+    return status
