@@ -1,10 +1,14 @@
-"""Harbor's oracle agent on a task, whole trials, and what an environment refuses."""
+"""Harbor's oracle agent and Terminus, with a scripted model, on tasks; and what an environment refuses."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +18,11 @@ from harbor.models.trial.result import TrialResult
 from harbor.trial.trial import Trial
 
 from agentbay import AgentBay
+from tests.scripted_model import Answer, Asked, ModelServer, say
 
 IMPORT_PATH = "agentbay.integrations.harbor:AgentBayEnvironment"
 IMAGE = "harbor-task:1"
+DATA_SET = Path(__file__).parent / "harbor_tasks"
 TASK = """
 [verifier.env]
 WANTED = "from-the-solution"
@@ -61,14 +67,27 @@ async def run_trial(task: Path, **environment: object) -> TrialResult:
     return await (await Trial.create(config)).run()
 
 
+def copy_program(program: Path, root: Path) -> None:
+    """Copy a program of this machine and its libraries."""
+    shutil.copy(program, root / "bin")
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True)  # busybox needs none
+    for library in re.findall(r"(/\S+) \(0x", listed.stdout):
+        target = root / library.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
+
+
 @pytest.fixture
 def bay(agentbay_environment: dict[str, str], tmp_path: Path) -> Iterator[AgentBay]:
-    """A client of a runtime that has the image: the programs of busybox."""
+    """A client of a runtime that has the image: the programs of busybox, and bash and tmux for Terminus."""
     root = tmp_path / "root"
     (root / "bin").mkdir(parents=True)
-    shutil.copy(shutil.which("busybox"), root / "bin" / "busybox")
+    for program in ("busybox", "bash", "tmux"):
+        copy_program(Path(shutil.which(program)), root)
+    for folder in ("usr/lib/locale/C.utf8", "lib/terminfo"):
+        shutil.copytree(Path("/", folder), root / folder)
     listed = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True)
-    for program in set(listed.stdout.split()) - {"busybox"}:
+    for program in set(listed.stdout.split()) - {"busybox", "bash"}:
         (root / "bin" / program).symlink_to("busybox")
     with AgentBay() as bay:
         bay.images.import_file(root, name=IMAGE)
@@ -100,6 +119,53 @@ async def test_dockerfile(bay: AgentBay, tmp_path: Path) -> None:
     result = await run_trial(task)
     assert result.exception_info is None, result.exception_info
     assert result.verifier_result.rewards == {"reward": 1.0}
+
+
+def run_data_set(jobs: Path, *options: str) -> dict[str, float]:
+    """Run all tasks of the data set by Harbor's command, and return their rewards."""
+    harbor = [Path(sys.executable).parent / "harbor", "run", "--path", DATA_SET, "--env", IMPORT_PATH]
+    subprocess.run([*harbor, "--jobs-dir", jobs, "--n-concurrent", "2", "--yes", "--quiet", *options], check=True)
+    results = [TrialResult.model_validate_json(path.read_text()) for path in jobs.glob("*/*/result.json")]
+    assert [result.exception_info for result in results] == [None] * len(results)
+    return {result.task_name.rpartition("/")[2]: result.verifier_result.rewards["reward"] for result in results}
+
+
+def test_data_set(bay: AgentBay, tmp_path: Path) -> None:
+    """The oracle solves each task of a data set, on images that are built from their Dockerfiles."""
+    rewards = run_data_set(tmp_path / "jobs", "--agent", "oracle")
+    assert rewards == {path.name: 1.0 for path in DATA_SET.iterdir()}
+    assert list(bay.list()) == []
+
+
+# What the model types in each task; the last one makes symbolic links, which is wrong.
+TYPED = {
+    "access.log": ["awk '{ n[$4]++ } END { for (s in n) print s, n[s] }' access.log | sort > report.txt"],
+    "average.sh": ["sed -i 's/- number/+ number/; s/#)/#))/' average.sh", "chmod +x average.sh; ./average.sh 1 2 6"],
+    "archive.tar.gz": ["tar -xzf archive.tar.gz && tar -xf 2.tar", "tar -xzf 3.tar.gz && cat word.txt"],
+    "/app/data": ["ls -l", "ln -sf a c; ln -sf a e"],
+}
+
+
+def answer_in_its_task(asked: Asked) -> Answer:
+    """Type the next command of the task that the conversation is about, and end after the last one."""
+    commands = next(commands for name, commands in TYPED.items() if name in asked.body["messages"][0]["content"])
+    turn = sum(message["role"] == "assistant" for message in asked.body["messages"])
+    typed = [{"keystrokes": f"{commands[turn]}\n", "duration": 1}] if turn < len(commands) else []
+    return say(json.dumps({"analysis": "-", "plan": "-", "commands": typed, "task_complete": not typed}))
+
+
+def test_agent_with_a_scripted_model(bay: AgentBay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Terminus, Harbor's own agent, works in a terminal of the sessions; what it does wrong is no reward."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # the list of prices is on a web server
+    with contextlib.closing(ModelServer()) as model:
+        model.play(again=answer_in_its_task)
+        terminus = ("--agent", "terminus-2", "--model", "openai/scripted", "--ak", f"api_base={model.url}")
+        rewards = run_data_set(tmp_path / "jobs", *terminus, "--ak", "record_terminal_session=false")
+        shown = [asked.shown for asked in model.asked]
+    assert rewards == {"count-statuses": 1.0, "repair-script": 1.0, "nested-archives": 1.0, "keep-links": 0.0}
+    assert any("walrus" in text for text in shown)  # the model sees the terminal
+    assert list(bay.list()) == []
 
 
 async def test_wrong_solution(bay: AgentBay, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from langchain_core.messages import ToolMessage
+from langchain.agents import create_agent
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
@@ -69,3 +71,41 @@ async def test_asynchronous_tools(async_session: AsyncSession) -> None:
     tools = {tool.name: tool for tool in AgentBayToolkit(session=async_session).get_tools()}
     said = await asyncio.gather(*(tools["run_command"].ainvoke({"command": f"echo {n}"}) for n in range(3)))
     assert said == [f"{n}\n\n[exit code 0]" for n in range(3)]
+
+
+class ScriptedModel(GenericFakeChatModel):
+    """A model that answers from a script."""
+
+    def bind_tools(self, *_: Any, **__: Any) -> ScriptedModel:
+        return self
+
+
+def make_agent(session: Session | AsyncSession) -> Any:
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("read_file", {"path": "a.py"}),
+        ("write_file", {"path": "a.py", "content": "print(6 * 7)"}),
+        ("run_command", {"command": "python3 a.py"}),
+    ]
+    answers = [AIMessage("", tool_calls=[{"name": name, "args": args, "id": name}]) for name, args in calls]
+    model = ScriptedModel(messages=iter([*answers, AIMessage("42")]))
+    return create_agent(model, AgentBayToolkit(session=session).get_tools())
+
+
+def check(answer: dict[str, Any]) -> None:
+    said = [message for message in answer["messages"] if message.type == "tool"]
+    assert [message.status for message in said] == ["error", "success", "success"]
+    assert said[-1].content == "42\n\n[exit code 0]"
+    assert answer["messages"][-1].content == "42"
+
+
+QUESTION = {"messages": [{"role": "user", "content": "What does a.py print?"}]}
+
+
+def test_agent(session: Session) -> None:
+    """An agent writes and runs a program, and is told what it did wrong before."""
+    check(make_agent(session).invoke(QUESTION))
+
+
+async def test_asynchronous_agent(async_session: AsyncSession) -> None:
+    """The same without threads."""
+    check(await make_agent(async_session).ainvoke(QUESTION))

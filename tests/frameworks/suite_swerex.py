@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 from gate import gate_to_runtime
+from minisweagent.agents.default import DefaultAgent
+from minisweagent.environments.extra.swerex_docker import SwerexDockerEnvironment
+from minisweagent.models.test_models import DeterministicModel, make_output
 from swerex.exceptions import CommandTimeoutError, DeploymentNotStartedError
 from swerex.runtime.abstract import (
     BashAction,
@@ -21,6 +24,7 @@ from swerex.runtime.abstract import (
     CreateBashSessionRequest,
 )
 
+from agentbay import CreateSessionParams
 from agentbay.integrations.swerex import AgentBayDeployment, AgentBayRuntime
 from agentbay.testing import LocalRuntime
 
@@ -96,6 +100,31 @@ def test_strict_client(agentbay_local: LocalRuntime) -> None:
         asyncio.run(runtime.create_session(CreateBashSessionRequest()))
         session.delete()
         asyncio.run(runtime.close())
+
+
+def test_agent_with_a_scripted_model(agentbay_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """mini-swe-agent repairs a program in a session, reads what its commands print, and submits the answer."""
+
+    def deploy(image: str) -> AgentBayDeployment:
+        return AgentBayDeployment(CreateSessionParams(image_id=image))
+
+    monkeypatch.setattr("minisweagent.environments.extra.swerex_docker.DockerDeployment", deploy)
+    environment = SwerexDockerEnvironment(image="linux_latest", cwd="/tmp")
+    commands = [
+        "echo 'print(6 + 7)' > a.py; python3 a.py",
+        "cat missing.py",
+        "sed -i 's/+/*/' a.py && python3 a.py",
+        "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT; python3 a.py",
+    ]
+    model = DeterministicModel(outputs=[make_output("", [{"command": command}], cost=0.0) for command in commands])
+    agent = DefaultAgent(model, environment, system_template="You repair programs.", instance_template="{{task}}")
+    try:
+        assert agent.run("It should print 42.") == {"exit_status": "Submitted", "submission": "42\n"}
+    finally:
+        asyncio.run(environment.deployment.stop())
+    shown = [message["content"] for message in agent.messages if "<returncode>" in message["content"]]
+    assert ["13" in shown[0], "No such file" in shown[1], "42" in shown[2]] == [True] * 3
+    assert "<returncode>1</returncode>" in shown[1]
 
 
 async def test_commands_that_terminals_spoil(runtime_with_default_session: AgentBayRuntime) -> None:

@@ -1,0 +1,2 @@
+#!/bin/sh
+ln -f a c && ln -f a e

@@ -1,0 +1,3 @@
+#!/bin/sh
+[ "$(cat /app/word.txt)" = walrus ]
+echo "$((! $?))" > /logs/verifier/reward.txt

@@ -1,0 +1,3 @@
+#!/bin/sh
+sed -i -e 's/sum - number/sum + number/' -e 's/\$#)$/$#))/' average.sh
+chmod +x average.sh
