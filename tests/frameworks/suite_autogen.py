@@ -10,6 +10,7 @@ from autogen_agentchat.agents import CodeExecutorAgent
 from autogen_agentchat.messages import TextMessage
 from autogen_core import CancellationToken
 from autogen_core.code_executor import CodeBlock, CodeExecutor
+from documented import run_example
 from gate import gate_to_runtime
 
 from agentbay import AgentBay
@@ -96,3 +97,8 @@ async def test_agent(executor: AgentBayCodeExecutor) -> None:
     message = TextMessage(content="```python\nprint(6 * 7)\n```", source="user")
     answer = await agent.on_messages([message], CancellationToken())
     assert "42" in answer.chat_message.to_text()
+
+
+def test_documented_example(agentbay_environment: dict[str, str]) -> None:
+    """The example of the documentation runs the code of its task."""
+    assert "42" in run_example("AutoGen")["answer"].messages[-1].to_text()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from deepagents import create_deep_agent
+from documented import run_example
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import SandboxIntegrationTests
@@ -88,3 +89,9 @@ async def test_asynchronous_agent(async_session: AsyncSession) -> None:
     agent = create_deep_agent(model=script(), backend=AsyncAgentBaySandbox(async_session))
     check(await agent.ainvoke({"messages": [{"role": "user", "content": "What is 6 * 7?"}]}))
     assert (await async_session.file_system.read_file("/tmp/made/a.txt")).unwrap().content == "6 * 7"
+
+
+def test_documented_example(session: Session) -> None:
+    """The example of the documentation makes an agent that works."""
+    agent = run_example("deepagents", session=session, model=script())["agent"]
+    check(agent.invoke({"messages": [{"role": "user", "content": "What is 6 * 7?"}]}))

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from documented import run_example
 from gate import gate_to_runtime
 from inspect_ai import Task, eval, eval_async
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ModelOutput, get_model
-from inspect_ai.scorer import includes, match
-from inspect_ai.solver import Generate, Solver, TaskState, generate, solver, use_tools
-from inspect_ai.tool import bash
+from inspect_ai.scorer import includes
+from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import sandbox
 from inspect_ai.util._sandbox.self_check import *  # noqa: F403
 
@@ -36,7 +36,7 @@ async def sandbox_env(agentbay_environment: dict[str, str]) -> AsyncIterator[Age
 async def test_evaluation_with_a_scripted_model(
     agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`sandbox="agentbay"` is found by its entry point, and a model's command runs in it."""
+    """The example of the documentation: its sandbox is found by name, and a model's command runs in it."""
     # Its tables of tokens are on a web server.
     counter = SimpleNamespace(encode=lambda text, **_: text.split())
     monkeypatch.setattr("tiktoken.get_encoding", lambda _: counter)
@@ -48,7 +48,7 @@ async def test_evaluation_with_a_scripted_model(
         ],
     )
     sample = Sample(input="What is 6 * 7?", target="42", files={"question.txt": "6 * 7 is "})
-    task = Task(dataset=[sample], solver=[use_tools(bash()), generate()], scorer=match(), sandbox="agentbay")
+    task = run_example("Inspect", dataset=[sample])["task"]
     [log] = await eval_async(task, model=model, log_dir=str(tmp_path))
     assert log.status == "success", log.error
     assert log.samples is not None

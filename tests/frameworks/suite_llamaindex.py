@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from documented import run_example
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -71,3 +72,11 @@ async def test_agent(async_session: AsyncSession) -> None:
     agent = FunctionAgent(tools=agentbay_tools(async_session), llm=ScriptedModel([call], []))
     assert str(await agent.run("What is 6 * 7?")) == "42"
     assert (await async_session.file_system.read_file("made")).unwrap().content == "42\n"
+
+
+async def test_documented_example(async_session: AsyncSession) -> None:
+    """The example of the documentation makes an agent that works."""
+    call = ToolSelection(tool_id="1", tool_name="write_file", tool_kwargs={"path": "a.txt", "content": "42"})
+    agent = run_example("LlamaIndex", session=async_session, llm=ScriptedModel([call], []))["agent"]
+    assert str(await agent.run("What is 6 * 7?")) == "42"
+    assert (await async_session.file_system.read_file("a.txt")).unwrap().content == "42"

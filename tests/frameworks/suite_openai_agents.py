@@ -32,6 +32,7 @@ from agents.sandbox.manifest import Environment
 from agents.sandbox.types import User
 from agents.strict_schema import ensure_strict_json_schema
 from agents.testing import ScriptedModel, assistant_message, function_call
+from documented import run_example
 from gate import gate_to_runtime
 
 from agentbay import AgentBay, CreateSessionParams, Session
@@ -346,3 +347,14 @@ async def test_tools_over_mcp() -> None:
         agent = Agent(name="runner", model=model, mcp_servers=[server], mcp_config={"convert_schemas_to_strict": True})
         result = await Runner.run(agent, "Go.")
         assert "6 * 7" in str([item for item in result.new_items if item.type == "tool_call_output_item"])
+
+
+def test_documented_example(bay: AgentBay) -> None:
+    """The example of the documentation runs an agent, and leaves no session."""
+    sessions = list_sessions(bay)
+    call = function_call("exec_command", {"cmd": "echo $((6 * 7))"}, call_id="1")
+    model = ScriptedModel([[call], [assistant_message("done")]])
+    result = run_example("OpenAI Agents", model=model)["result"]
+    assert result.final_output == "done"
+    assert "42" in next(item for item in result.new_items if item.type == "tool_call_output_item").output
+    assert list_sessions(bay) == sessions

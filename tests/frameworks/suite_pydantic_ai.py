@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from documented import run_example
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -82,3 +83,11 @@ async def test_tools_of_the_session_as_they_are_listed(async_session: AsyncSessi
         tool.name: tool.input_schema for tool in listed
     }
     assert "not found" in result.output  # what the shell says of the command that the model made up
+
+
+def test_documented_example(session: Session) -> None:
+    """The example of the documentation makes an agent that works."""
+    script = Script()
+    script.check(
+        run_example("Pydantic AI", session=session, model=FunctionModel(script))["agent"].run_sync("Go.").output
+    )

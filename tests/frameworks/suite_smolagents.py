@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from documented import run_example
 from smolagents import CodeAgent, Model
 from smolagents.models import ChatMessage, MessageRole
 from smolagents.utils import AgentError
@@ -39,12 +40,14 @@ class TestExecutor(Suite):
 class ScriptedModel(Model):
     """A model that answers from a script."""
 
-    answers = iter(
-        [
-            "Thought: I compute.\n<code>\nx = 6 * 7\nprint('computed', x)\n</code>",
-            "Thought: I answer.\n<code>\nfinal_answer({'value': x})\n</code>",
-        ]
-    )
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = iter(
+            [
+                "Thought: I compute.\n<code>\nx = 6 * 7\nprint('computed', x)\n</code>",
+                "Thought: I answer.\n<code>\nfinal_answer({'value': x})\n</code>",
+            ]
+        )
 
     def generate(self, *_: Any, **__: Any) -> ChatMessage:
         return ChatMessage(role=MessageRole.ASSISTANT, content=next(self.answers))
@@ -91,3 +94,8 @@ class AgentContext:
 
     def __exit__(self, *_: object) -> None:
         self.agent.cleanup()
+
+
+def test_documented_example(agentbay_environment: dict[str, str]) -> None:
+    """The example of the documentation answers."""
+    assert run_example("smolagents", model=ScriptedModel())["answer"] == {"value": 42}

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from documented import run_example
 from gate import gate_to_runtime
 from minisweagent.agents.default import DefaultAgent
 from minisweagent.environments.extra.swerex_docker import SwerexDockerEnvironment
@@ -147,3 +148,8 @@ async def test_late_end(runtime_with_default_session: AgentBayRuntime) -> None:
     await run(BashInterruptAction())
     seen = await run(Action(command="echo $?; false", check="silent"))
     assert (seen.output, seen.exit_code) == ("130\n", 1)
+
+
+def test_documented_example(agentbay_environment: dict[str, str]) -> None:
+    """The example of the documentation runs its command."""
+    assert run_example("SWE-ReX")["done"].output == "/tmp\n"
