@@ -50,7 +50,7 @@ def test_importing_a_client() -> None:
 
 
 def test_first_call() -> None:
-    """A first call makes the classes that it needs, and loads no HTTP library."""
+    """A first call makes the classes that it needs, and loads no HTTP library, and none for TLS without it."""
     program = """
 import agentbay
 with agentbay.AgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
@@ -61,7 +61,9 @@ with agentbay.AgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
     assert len(found["ours"]) <= 65
     assert len(found["made"]) <= 12, found["made"]
     unwanted = {"anyio", "asyncio", "cattrs", "h11", "httpcore", "httpx", "pathspec", "subprocess", "websockets"}
+    unwanted |= {"certifi", "email", "random", "secrets", "ssl", "tempfile"}
     assert not unwanted & set(found["modules"])
+    assert len(found["modules"]) <= 200
 
 
 def test_first_asynchronous_call() -> None:
@@ -81,7 +83,9 @@ asyncio.run(main())
     assert len(found["ours"]) <= 65
     assert len(found["made"]) <= 12, found["made"]
     unused = {"agentbay._sync", "agentbay._concurrency.synchronous"}
-    assert not (unused | {"anyio", "cattrs", "httpcore", "httpx", "websockets"}) & set(found["modules"])
+    unused |= {"anyio", "cattrs", "certifi", "email", "httpcore", "httpx", "secrets", "tempfile", "websockets"}
+    assert not unused & set(found["modules"])
+    assert len(found["modules"]) <= 240
 
 
 # Counts functions, and operations of sockets and selectors, in a client that has made some calls.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import select
 import subprocess
 import sys
@@ -56,7 +55,7 @@ class RuntimeLauncher:
             from ._runtime_container import ContainerRuntime
 
             self._runtime = ContainerRuntime(options)
-        self._key = secrets.token_hex(32)
+        self._key = os.urandom(32).hex()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
         self._owner_pid = 0

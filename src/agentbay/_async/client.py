@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -36,6 +35,8 @@ from .session_options import give_missing_options
 from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from .._runtime_launcher import RuntimeLauncher

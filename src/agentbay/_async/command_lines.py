@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import contextlib
-import secrets
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -45,7 +45,7 @@ async def prepared(
     if not line.stdin:
         yield CommandLine(line.shell_text(None))
         return
-    staged = staging_path(secrets.token_hex(8))
+    staged = staging_path(os.urandom(8).hex())
     try:
         text = base64.b64encode(line.stdin).decode()
         await session.file_system._write_text(staged, text, "append", deadline)

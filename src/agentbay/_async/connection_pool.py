@@ -7,8 +7,8 @@ requests.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING
 
 from .._concurrency import AsyncCallable, AsyncSemaphore
 from .._socket_backend import AsyncNetwork
@@ -17,6 +17,9 @@ from .._transport.connection_errors import NothingSent, PoolExhausted
 from .._transport.http_head import ResponseHead
 from .._transport.request import HttpRequest
 from .http_connection import AsyncHttpConnection
+
+if TYPE_CHECKING:
+    import ssl
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

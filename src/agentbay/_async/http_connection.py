@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from .._transport.http_head import ResponseHead, read_plain_head, write_plain_re
 from .._transport.request import HttpRequest
 
 if TYPE_CHECKING:
+    import ssl
+
     from .h11_exchange import AsyncH11Exchange
 
 _KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 from .._concurrency import async_sleep
@@ -68,7 +68,7 @@ class AsyncProcessScripts:
 
     async def write_input(self, process_id: str, piece: bytes, deadline: Deadline) -> int:
         """Write to the input, and return how many bytes were taken in time."""
-        staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
+        staged, done = f"/tmp/.agentbay-{os.urandom(8).hex()}.b64", 0
         # As base64, because tools take only text, and input may be any bytes.
         call = WriteFile(path=staged, content=base64.b64encode(piece).decode())
         try:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import ssl
 from functools import cache, partial
 from typing import TYPE_CHECKING
-
-import certifi
 
 from .._transport.addresses import read_address
 from ..errors import ConfigurationError
 from .connection_pool import AsyncConnectionPool
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 MAX_CONNECTIONS = 100
@@ -78,6 +77,10 @@ def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _make_ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
+    import ssl  # with the first connection that has TLS, as both take long to import
+
+    import certifi
+
     if isinstance(verify, ssl.SSLContext):
         return verify
     if verify is False:

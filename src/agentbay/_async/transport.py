@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import ssl
 import time
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
@@ -51,6 +50,8 @@ from .connection_pool import AsyncPoolResponse
 from .router import AsyncTransportRouter, choose_proxy, environment_proxy, ssl_context
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from .._runtime_launcher import RuntimeLauncher

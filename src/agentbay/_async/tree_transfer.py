@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import errno
-import secrets
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
@@ -299,7 +299,7 @@ class AsyncTreeTransfer:
         await self._run_tool(DeleteFile(path=path))
 
     def _new_token(self) -> str:
-        self._tokens.append(secrets.token_hex(8))
+        self._tokens.append(os.urandom(8).hex())
         return self._tokens[-1]
 
     def _temporary_path(self) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import time
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .._transport.connection_errors import Disconnected, NothingSent, WaitTimedOut, WriteInterrupted
 from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineNetwork, is_readable
+
+if TYPE_CHECKING:
+    import ssl
 
 _HIGH_WATER_BYTES = 1 << 20  # back pressure: reading pauses when so many bytes are unread
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import socket
-import ssl
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._transport.connection_errors import Disconnected, NothingSent, WaitTimedOut, WriteInterrupted
 from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineNetwork, is_readable
+
+if TYPE_CHECKING:
+    import ssl
 
 _WRITE_CHUNK_BYTES = 1 << 16
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -37,6 +36,8 @@ from .session_options import give_missing_options
 from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from .._runtime_launcher import RuntimeLauncher

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import math
 import os
-import secrets
 from collections.abc import Sequence
 
 from attrs import evolve
@@ -153,7 +152,7 @@ class Command(SyncBaseService):
     def _start(self, line: CommandLine, cwd: str | None, envs: dict[str, str] | None, label: str) -> Process:
         """Start a command that lists show as `label`."""
         # Chosen here and not in the session, so that the same start can be sent again.
-        process_id = secrets.token_hex(8)
+        process_id = os.urandom(8).hex()
         control = process_control(self.session)
         try:
             with prepared(self.session, line, StartProcess, Deadline(self.session.timeout)) as ready:

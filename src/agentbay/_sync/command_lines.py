@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import codecs
 import contextlib
-import secrets
+import os
 from collections.abc import Iterator, Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def prepared(session: Session, line: CommandLine, tool: type[Tool], deadline: De
     if not line.stdin:
         yield CommandLine(line.shell_text(None))
         return
-    staged = staging_path(secrets.token_hex(8))
+    staged = staging_path(os.urandom(8).hex())
     try:
         text = base64.b64encode(line.stdin).decode()
         session.file_system._write_text(staged, text, "append", deadline)

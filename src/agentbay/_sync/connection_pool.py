@@ -8,8 +8,8 @@ requests.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable, Iterator, Callable, Mapping
+from typing import TYPE_CHECKING
 
 from .._concurrency import SyncCallable, SyncSemaphore
 from .._socket_backend import SyncNetwork
@@ -18,6 +18,9 @@ from .._transport.connection_errors import NothingSent, PoolExhausted
 from .._transport.http_head import ResponseHead
 from .._transport.request import HttpRequest
 from .http_connection import SyncHttpConnection
+
+if TYPE_CHECKING:
+    import ssl
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

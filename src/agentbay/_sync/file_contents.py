@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import secrets
+import os
 from collections.abc import Sequence
 from typing import Literal, overload
 
@@ -155,7 +155,7 @@ class SyncFileContents(SyncBaseService):
         Tools take text only.
         """
         # Random, so that two writers never share a staging file and nobody in the session can put a link in its place.
-        token = secrets.token_hex(8)
+        token = os.urandom(8).hex()
         staged = staging_path(token)
         text = base64.b64encode(content).decode()
         try:

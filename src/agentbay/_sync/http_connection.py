@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -15,6 +14,8 @@ from .._transport.http_head import ResponseHead, read_plain_head, write_plain_re
 from .._transport.request import HttpRequest
 
 if TYPE_CHECKING:
+    import ssl
+
     from .h11_exchange import SyncH11Exchange
 
 _KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import ssl
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Callable, Mapping
@@ -52,6 +51,8 @@ from .connection_pool import SyncPoolResponse
 from .router import SyncTransportRouter, choose_proxy, environment_proxy, ssl_context
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from .._runtime_launcher import RuntimeLauncher

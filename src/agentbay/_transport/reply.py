@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from attrs import frozen
@@ -289,7 +288,7 @@ def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         return max(0.0, float(text))
     except ValueError:
-        pass
+        from email.utils import parsedate_to_datetime  # few services write a date
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

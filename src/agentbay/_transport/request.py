@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
-import secrets
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -53,7 +53,7 @@ def make_rpc_request(action: Action[Any], settings: Settings) -> HttpRequest:
     query, form = write_fields(action, f"Bearer {settings.api_key}")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     fixed, path, headers = _constant_parts(name, settings.url, settings.host)
-    target = f"{path}?{fixed}&Timestamp={stamp.replace(':', '%3A')}&SignatureNonce={secrets.token_hex(16)}"
+    target = f"{path}?{fixed}&Timestamp={stamp.replace(':', '%3A')}&SignatureNonce={os.urandom(16).hex()}"
     if query:
         target += "&" + _encode_form(query).decode()
     body = _encode_form(form)

@@ -13,8 +13,6 @@ clients do not come back at the same moment. The bound doubles with each attempt
 
 from __future__ import annotations
 
-import random
-
 from ..errors import (
     AgentBayError,
     ConnectionFailed,
@@ -45,6 +43,8 @@ def retry_backoff(
         return None
     pause = getattr(error, "retry_after", None)
     if pause is None:
+        import random  # with the first retry
+
         bound = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
         pause = random.uniform(0, bound)  # full jitter
     return pause if pause < remaining else None

@@ -10,7 +10,7 @@ The local runtime is one of the first kind.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,7 +28,7 @@ class Subscription:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._subscriber_id = secrets.token_hex(8)  # so that two watchers of one path can unsubscribe separately
+        self._subscriber_id = os.urandom(8).hex()  # so that two watchers of one path can unsubscribe separately
         self._last_number: int | None = None
 
     @property

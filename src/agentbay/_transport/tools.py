@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
+import os
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +25,7 @@ def tool_arguments(tool: Tool) -> dict[str, Any]:
 
 def make_direct_call(name: str, args: dict[str, Any], server: str, token: str) -> DirectToolCall:
     """Return a call for the session's own link, with a fresh request id."""
-    request_id = f"link-{time.time_ns() // 1_000_000}-{random.randrange(10**9):09d}"
+    request_id = f"link-{time.time_ns() // 1_000_000}-{int.from_bytes(os.urandom(8)) % 10**9:09d}"
     return DirectToolCall(args=args, server=server, request_id=request_id, tool=name, token=token)
 
 
