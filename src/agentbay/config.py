@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ._arguments import checked_arguments
+from ._arguments import checked_arguments, refusal
 from ._lazy_attrs import define, field
 from .errors import ConfigurationError
 
@@ -174,6 +174,15 @@ def _parse_endpoint(endpoint: str) -> tuple[str, str]:
             hint="Write it as host, host:port, http://host:port or unix:/path.",
         )
     return url, urlsplit(url).netloc
+
+
+def check_verify(name: str, verify: object) -> None:
+    """Refuse a `verify` of another type."""
+    if not isinstance(verify, (bool, str)) or "\0" in str(verify):
+        import ssl  # now, as it takes long to import
+
+        if not isinstance(verify, ssl.SSLContext):
+            raise refusal(name, "True, False, a path or an SSLContext", verify)
 
 
 def check_proxy(name: str, proxy: str) -> None:

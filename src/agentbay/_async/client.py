@@ -16,7 +16,7 @@ from .._transport.sessions import blank_label_error, check_session_id, estimate_
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
 from .._wire.sessions import GetSession, SessionConnection, SessionData
-from ..config import Config, Settings, check_proxy, requested_log_level, resolve_settings
+from ..config import Config, Settings, check_proxy, check_verify, requested_log_level, resolve_settings
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.image_recipe import Image
 from ..models.params import CreateSessionParams
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
 
 
-@checked_arguments(timeout=None, proxy=check_proxy)
+@checked_arguments(timeout=None, proxy=check_proxy, verify=check_verify)
 class AsyncAgentBay(AsyncSessionList, Handle):
     """A client of the service.
 
