@@ -9,17 +9,15 @@ Memory is proportional (PSS) MiB: what sessions share, such as the zygote's page
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
+from measure import descendants, proportional_bytes, timed_async
 
 from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
 
@@ -36,9 +34,7 @@ class Figures:
 
     async def take(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Time one piece of work."""
-        began = time.perf_counter()
-        await work()
-        self._taken.setdefault(name, []).append((time.perf_counter() - began) * 1000)
+        self._taken.setdefault(name, []).extend(await timed_async(work))
 
     def tell(self) -> None:
         """Print the durations."""
@@ -97,33 +93,9 @@ async def run(session: AsyncSession, code: str, language: str = "python") -> Non
     (await session.code.run_code(code, language)).check()
 
 
-def descendants() -> set[int]:
-    """Return all processes below this one."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = set[int]()
-    while new := {pid for pid, parent in parents.items() if parent in found or parent == os.getpid()} - found:
-        found |= new
-    return found
-
-
-def memory(pids: Iterable[int]) -> float:
-    """Return the proportional memory in MiB."""
-    kib = 0
-    for pid in pids:
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            kib += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return kib / 1024
-
-
 async def many(bay: AsyncAgentBay, count: int) -> None:
     """Keep this many sessions open at once, each with a Python kernel."""
-    before = memory(descendants())
+    before = proportional_bytes(descendants())
 
     async def one(number: int) -> AsyncSession:
         session = (await bay.create(PARAMS)).unwrap().session
@@ -135,11 +107,11 @@ async def many(bay: AsyncAgentBay, count: int) -> None:
     began = time.perf_counter()
     sessions = await asyncio.gather(*(one(number) for number in range(count)))
     took = time.perf_counter() - began
-    used = (memory(descendants()) - before) / count
+    used = (proportional_bytes(descendants()) - before) / count / (1 << 20)
     print(f"\n{count} sessions with a Python kernel each, at once: {took:.2f} s, {used:.1f} MiB a session (idle)")
     await asyncio.gather(*(run(session, "import pandas as pd; frame = pd.DataFrame({'a': range(9)})\n" + PLOT)
                            for session in sessions))  # fmt: skip
-    used = (memory(descendants()) - before) / count
+    used = (proportional_bytes(descendants()) - before) / count / (1 << 20)
     print(f"after a plot in each: {used:.1f} MiB a session")
     await asyncio.gather(*(session.delete() for session in sessions))
 

@@ -10,16 +10,13 @@ machine, which is then what limits it. The result is `results/contexts.txt`.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
+
+from measure import KEY, machine, peak_mib, runtime
 
 from agentbay import AgentBay, Config, ContextSync, CreateSessionParams, Session, SyncPolicy, UploadPolicy
 
@@ -43,14 +40,19 @@ def main() -> None:
     parser.add_argument("numbers", nargs="*", type=int, default=[100_000, 1, 1, 2048])
     given = parser.parse_args()
     print(f"$ python {' '.join(sys.argv)}")
-    print(f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} processors")
+    print(machine())
     print(f"{'':8}{'files':>9}{'MiB':>7}{'up s':>9}{'again s':>9}{'down s':>9}{'peak MiB':>10}")
     for files, mebibytes in zip(given.numbers[::2], given.numbers[1::2], strict=True):
-        with tempfile.TemporaryDirectory() as folder, _runtime(Path(folder), bucket=given.bucket) as (bay, runtime):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            _bucket() if given.bucket else nullcontext(([], {})) as (options, environment),
+            runtime("--state-dir", f"{folder}/state", *options, **environment) as (url, child),
+            AgentBay(KEY, Config(endpoint=url), timeout=1800) as bay,
+        ):
             times = _measure(bay, files, mebibytes)
             times_text = "".join(f"{seconds:9.1f}" for seconds in times)
             where = "bucket" if given.bucket else "disk"
-            print(f"{where:8}{files:9,}{mebibytes:7,}{times_text}{_peak(runtime):10,}", flush=True)
+            print(f"{where:8}{files:9,}{mebibytes:7,}{times_text}{peak_mib(child.pid):10,}", flush=True)
 
 
 def _measure(bay: AgentBay, files: int, mebibytes: int) -> tuple[float, float, float]:
@@ -81,30 +83,6 @@ def _run(session: Session, command: str) -> str:
 
 
 @contextmanager
-def _runtime(folder: Path, *, bucket: bool) -> Iterator[tuple[AgentBay, int]]:
-    """Run a runtime, and yield a client and the process id."""
-    with _bucket() if bucket else _nothing() as (options, environment):
-        command = [sys.executable, "-m", "agentbay.local", "--state-dir", str(folder / "state"), *options]
-        environment = {**os.environ, **environment}
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        ) as child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            child.stdin.write("a-key\n")
-            child.stdin.flush()
-            url = child.stdout.readline().split()[-1]
-            with AgentBay("a-key", Config(endpoint=url), timeout=1800) as bay:
-                yield bay, child.pid
-            child.stdin.close()
-
-
-@contextmanager
-def _nothing() -> Iterator[tuple[list[str], dict[str, str]]]:
-    yield [], {}
-
-
-@contextmanager
 def _bucket() -> Iterator[tuple[list[str], dict[str, str]]]:
     import httpx
     from moto.server import ThreadedMotoServer
@@ -116,13 +94,6 @@ def _bucket() -> Iterator[tuple[list[str], dict[str, str]]]:
     credentials = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "NO_PROXY": "127.0.0.1"}
     yield ["--context-store", f"s3://measured/contexts?endpoint={endpoint}&region=us-east-1"], credentials
     server.stop()
-
-
-def _peak(process: int) -> int:
-    """Return the peak memory of a process in MiB."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) >> 10
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from measure import timed_async
 from transfers import make_file
 
 from agentbay import AsyncAgentBay, AsyncSession
@@ -35,12 +36,7 @@ Points = dict[str, list[tuple[int, float]]]
 
 async def median(call: Callable[[], Awaitable[object]], rounds: int = 5) -> float:
     """Return how many milliseconds a call takes."""
-    found = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        await call()
-        found.append((time.perf_counter() - began) * 1000)
-    return statistics.median(found)
+    return statistics.median(await timed_async(call, rounds))
 
 
 async def sessions(bay: AsyncAgentBay) -> Points:

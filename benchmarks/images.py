@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from measure import descendants, machine, proportional_bytes
 
 from agentbay import AgentBay, CreateSessionParams, Session
 
@@ -64,7 +64,7 @@ timed(lambda: made.fork(100), 3)
 def main() -> None:
     """Run the measurements, and print a table."""
     print(f"$ python benchmarks/images.py {Path(sys.argv[1]).name}")
-    print(f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} processors")
+    print(machine())
     with tempfile.TemporaryDirectory() as folder:
         if sys.argv[1] == "copies":
             with AgentBay.local(state_dir=f"{folder}/state") as bay:
@@ -135,11 +135,11 @@ def _measure_snapshots(session: Session, top: str) -> None:
 
 def _measure_many(bay: AgentBay, state: Path) -> None:
     _head(f"{LIVE} sessions on one image")
-    memory, disk = _memory_bytes(), _disk_bytes(state)
+    memory, disk = proportional_bytes(descendants()), _disk_bytes(state)
     began = time.perf_counter()
     sessions = [_create(bay, CreateSessionParams(image_id="measured:1")) for _ in range(LIVE)]
     _show("create, each", [1000 * (time.perf_counter() - began) / LIVE])
-    print(f"{'memory of each':52}{(_memory_bytes() - memory) / LIVE / (1 << 20):8.2f} MiB")
+    print(f"{'memory of each':52}{(proportional_bytes(descendants()) - memory) / LIVE / (1 << 20):8.2f} MiB")
     print(f"{'disk space of each':52}{(_disk_bytes(state) - disk) / LIVE / (1 << 10):8.1f} KiB")
     for session in sessions:
         _delete(session)
@@ -228,31 +228,6 @@ def _delete(session: Session) -> None:
 def _delete_all(sessions: list[Session]) -> None:
     for session in sessions:
         _delete(session)
-
-
-def _memory_bytes() -> int:
-    """Return the memory of all that this process has started, shared pages divided among those that share them."""
-    parents: dict[int, int] = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended
-            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-    return sum(_pss_bytes(pid) for pid in parents if _is_ours(pid, parents))
-
-
-def _is_ours(pid: int, parents: dict[int, int]) -> bool:
-    while pid in parents:
-        pid = parents[pid]
-        if pid == os.getpid():
-            return True
-    return False
-
-
-def _pss_bytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def _disk_bytes(state: Path) -> int:

@@ -11,15 +11,13 @@ worker threads take turns of `agentbay.local.worker_thread.SWITCH_INTERVAL_SECON
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-from neighbours import KEY, LOADS, Client
+from measure import machine, runtime
+from neighbours import LOADS, Client
 
 # The runtime, with every callback of its loop measured from the moment that it is told to.
 MEASURED_RUNTIME = """
@@ -49,13 +47,11 @@ print(json.dumps({"callbacks": len(taken), "longest_ms": taken[0] * 1000, "tenth
 def measure(name: str, seconds: float) -> dict[str, float]:
     """Return what the callbacks took while a load ran and another session ran commands."""
     with tempfile.TemporaryDirectory() as directory:
-        line = [sys.executable, "-c", MEASURED_RUNTIME, "--log-level=error", "--state-dir", directory]
-        with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as service:
+        options = ("--log-level=error", "--state-dir", directory)
+        with runtime(*options, program=("-c", MEASURED_RUNTIME)) as (url, service):
             assert service.stdin is not None
             assert service.stdout is not None
-            service.stdin.write(KEY + "\n")
-            service.stdin.flush()
-            client = Client(service.stdout.readline().split()[-1])
+            client = Client(url)
             loaded, other = client.action("CreateMcpSession"), client.action("CreateMcpSession")
             client.shell(other["SessionId"], "true")
             service.send_signal(10)
@@ -78,11 +74,7 @@ def measure(name: str, seconds: float) -> dict[str, float]:
 def main() -> None:
     """Measure the loads, and print a table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    print(
-        f"{platform.system()} {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, ",
-        end="",
-    )
-    print(f"load {os.getloadavg()[0]:.1f}; milliseconds of processor time")
+    print(f"{machine()}; milliseconds of processor time")
     print(f"{'':20} {'callbacks':>10} {'longest':>8} {'tenth':>8}")
     for name in sys.argv[2:] or LOADS:
         found = measure(name, seconds)

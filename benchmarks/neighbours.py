@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from itertools import repeat
 from pathlib import Path
@@ -28,10 +26,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+from measure import KEY, machine, runtime
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-KEY = "the-key-of-the-benchmark"
 MIB = 1 << 20
 LISTED_FILES = 50_000
 TARGET_MS = 50.0
@@ -239,23 +237,6 @@ LOADS: dict[str, Load] = {
 }
 
 
-@contextmanager
-def runtime() -> Iterator[str]:
-    """Run a runtime, and yield its URL."""
-    with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "agentbay.local", "--log-level=error", "--state-dir", directory]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(KEY + "\n")
-            process.stdin.flush()
-            yield process.stdout.readline().split()[-1]
-        finally:
-            process.stdin.close()
-            process.wait()
-
-
 def load(name: str, url: str) -> None:
     """Put one kind of load on a session, until this process is killed."""
     client = Client(url)
@@ -269,7 +250,10 @@ def load(name: str, url: str) -> None:
 
 def measure(name: str, seconds: float) -> tuple[list[float], int]:
     """Return the durations of another session's commands in milliseconds, and the rounds of the load."""
-    with runtime() as url:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        runtime("--log-level=error", "--state-dir", directory) as (url, _),
+    ):
         client = Client(url)
         session = client.action("CreateMcpSession")["SessionId"]
         for _ in range(20):
@@ -293,8 +277,7 @@ def main() -> None:
     """Measure and print."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
     names = ["processor", *(sys.argv[2:] or [name for name in LOADS if name != "processor"])]
-    print(f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, ", end="")
-    print(f"user {os.geteuid()}, load {os.getloadavg()[0]:.1f}; milliseconds; target {TARGET_MS:.0f} for p99")
+    print(f"{machine()}; milliseconds; target {TARGET_MS:.0f} for p99")
     print(f"{'':<20}{'rounds':>8}{'commands':>9}{'median':>8}{'p99':>8}{'max':>8}{'ratio':>7}")
     base = 0.0
     for name in names:

@@ -8,24 +8,18 @@ that takes and gives back memory all the time; the others rest. The result is `r
 
 from __future__ import annotations
 
-import os
-import platform
 import re
-import secrets
 import statistics
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import httpx
+from measure import KEY, machine, processor_seconds, runtime, timed
 
 from agentbay import AgentBay, Config, Session
 
-TICKS = os.sysconf("SC_CLK_TCK")
 RESTLESS = """
 import mmap, time
 while True:
@@ -40,10 +34,10 @@ ROUNDS = 300
 class Visitor(threading.Thread):
     """A browser's stand-in that reads and counts the events."""
 
-    def __init__(self, url: str, key: str, path: str = "") -> None:
+    def __init__(self, url: str, path: str = "") -> None:
         super().__init__(daemon=True)
         self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
-        self.http.post("/view", data={"key": key})
+        self.http.post("/view", data={"key": KEY})
         found = re.search('name="agentbay-csrf-token" content="([^"]+)"', self.http.get("/view").text)
         assert found is not None
         self._csrf_token, self._path, self._leaves = found[1], path, threading.Event()
@@ -73,23 +67,17 @@ class Visitor(threading.Thread):
         self.http.close()
 
 
-def processor_seconds(process: int) -> float:
-    """Return the processor time of a process."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / TICKS
-
-
 def share(process: int, seconds: float) -> float:
     """Return the share of a core that a process uses, per cent."""
-    began, before = time.monotonic(), processor_seconds(process)
+    began, before = time.monotonic(), processor_seconds({process})
     time.sleep(seconds)
-    return 100 * (processor_seconds(process) - before) / (time.monotonic() - began)
+    return 100 * (processor_seconds({process}) - before) / (time.monotonic() - began)
 
 
-def of_the_list(url: str, key: str, process: int, seconds: float, pages: int) -> str:
+def of_the_list(url: str, process: int, seconds: float, pages: int) -> str:
     """Return a table row for this many open dashboards."""
     with ExitStack() as stack:
-        visitors = [stack.enter_context(Visitor(url, key)) for _ in range(pages)]
+        visitors = [stack.enter_context(Visitor(url)) for _ in range(pages)]
         time.sleep(2)
         before = [visitor.later for visitor in visitors]
         load = share(process, seconds)
@@ -100,11 +88,7 @@ def of_the_list(url: str, key: str, process: int, seconds: float, pages: int) ->
 
 def of_commands(session: Session) -> str:
     """Return median and minimum duration of a command, in milliseconds."""
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        session.command.run("true")
-        times.append((time.perf_counter() - began) * 1000)
+    times = timed(lambda: session.command.run("true"), ROUNDS)
     return f"{statistics.median(times):10.2f}{min(times):10.2f}"
 
 
@@ -115,30 +99,12 @@ def made(bay: AgentBay) -> Session:
     return session
 
 
-@contextmanager
-def runtime() -> Iterator[tuple[AgentBay, str, str, int]]:
-    """Run a runtime, and yield a client, its URL and key, and process id."""
-    key = secrets.token_hex(16)
-    with subprocess.Popen(
-        [sys.executable, "-m", "agentbay.local"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(f"{key}\n")
-        child.stdin.flush()
-        url = child.stdout.readline().split()[-1]
-        with AgentBay(key, Config(endpoint=url)) as bay:
-            yield bay, url, key, child.pid
-        child.stdin.close()
-
-
 def main() -> None:
     """Measure and print."""
     seconds, *stages = [float(text) for text in sys.argv[1:]] or [20.0, 1.0, 50.0, 1000.0]
     print(f"$ python {' '.join(sys.argv)}")
-    print(f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, ", end="")
-    print(f"load {os.getloadavg()[0]:.1f}\n")
-    with runtime() as (bay, url, key, process):
+    print(f"{machine()}\n")
+    with runtime() as (url, child), AgentBay(KEY, Config(endpoint=url)) as bay:
         print(f"{'sessions':>10}{'pages':>8}{'% of core':>10}{'first KiB':>12}{'then KiB/s':>12}")
         sessions: list[Session] = []
         for stage in stages:
@@ -148,11 +114,11 @@ def main() -> None:
                     sessions[-1].file_system.write_file("restless.py", RESTLESS)
                     sessions[-1].command.start("python3 restless.py")
             for pages in (0, 1, 8):
-                print(f"{int(stage):10,}{of_the_list(url, key, process, seconds, pages)}", flush=True)
+                print(f"{int(stage):10,}{of_the_list(url, child.pid, seconds, pages)}", flush=True)
         print(f"\n{'a command, milliseconds':34}{'median':>10}{'min':>10}")
         session = made(bay)
         print(f"{'nobody looks':34}{of_commands(session)}", flush=True)
-        with Visitor(url, key, f"/{session.session_id}"):
+        with Visitor(url, f"/{session.session_id}"):
             print(f"{'the page of its session is open':34}{of_commands(session)}", flush=True)
 
 

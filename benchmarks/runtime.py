@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from measure import machine, timed, timed_async
 
 from agentbay import AsyncAgentBay, AsyncSession
 
@@ -66,21 +66,9 @@ SANDLOCK_RUNS = f"""{PEER_FIRST}{SANDLOCK_BOX}
 """
 
 
-async def timed(call: Callable[[], Awaitable[object]]) -> float:
-    """Return the duration of a call in milliseconds."""
-    began = time.perf_counter()
-    await call()
-    return (time.perf_counter() - began) * 1000
-
-
 def spawned(command: list[str], rounds: int) -> list[float]:
-    """Return the duration of a plain subprocess in milliseconds."""
-    found = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        found.append((time.perf_counter() - began) * 1000)
-    return found
+    """Return the durations of a plain subprocess in milliseconds."""
+    return timed(lambda: subprocess.run(command, capture_output=True, check=True), rounds)
 
 
 async def life(bay: AsyncAgentBay, found: dict[str, list[float]]) -> None:
@@ -90,14 +78,14 @@ async def life(bay: AsyncAgentBay, found: dict[str, list[float]]) -> None:
     async def create() -> None:
         made.append((await bay.create()).unwrap().session)  # type: ignore[arg-type]
 
-    found["create"].append(await timed(create))
+    found["create"] += await timed_async(create)
     session = made[0]
-    found["first command"].append(await timed(lambda: session.command.run("true")))
-    found["command"].extend([await timed(lambda: session.command.run("true")) for _ in range(5)])
-    found["call"].extend([await timed(session.get_labels) for _ in range(5)])
-    found["pause"].append(await timed(session.pause))
-    found["resume"].append(await timed(session.resume))
-    found["delete"].append(await timed(session.delete))
+    found["first command"] += await timed_async(lambda: session.command.run("true"))
+    found["command"] += await timed_async(lambda: session.command.run("true"), 5)
+    found["call"] += await timed_async(session.get_labels, 5)
+    found["pause"] += await timed_async(session.pause)
+    found["resume"] += await timed_async(session.resume)
+    found["delete"] += await timed_async(session.delete)
 
 
 def show(name: str, values: list[float], target: float | None = None) -> None:
@@ -158,15 +146,14 @@ async def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
     stages = [int(text) for text in sys.argv[2:]] or [1, 50, 1000]
-    print(f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, ", end="")
-    print(f"user {os.geteuid()}, load {os.getloadavg()[0]:.1f}; milliseconds, {rounds} rounds")
+    print(f"{machine()}; milliseconds, {rounds} rounds")
     print(f"{'':<34}{'median':>9}{'min':>9}{'p95':>9}{'target':>9}")
     plain = spawned(["bash", "-c", "true"], rounds * 5)
     show("plain subprocess: bash -c true", plain)
     show_peers(rounds * 5)
     show_programs(min(rounds, 20))
     async with AsyncAgentBay.local() as bay:
-        show("runtime: start, first answer", [await timed(bay.list)])
+        show("runtime: start, first answer", await timed_async(bay.list))
         alive = 0
         for stage in stages:
             while alive < stage - 1:

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
-import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
-from agentbay import AgentBay, AsyncAgentBay, AsyncSession, Session
+from measure import descendants, machine, peak_mib, processor_seconds, timed, timed_async
+
+from agentbay import AgentBay, AsyncAgentBay, Session
 
 SIZES = [10**3, 10**4, 10**5, 10**6, 10**7, 10**8, 1 << 30]
 COUNTS = [1, 10, 100, 1000, 10_000]
@@ -38,7 +36,7 @@ LARGE_BYTES, LARGE_COUNT = 10**8, 10_000  # from which on one round is enough
 def main() -> None:
     """Run the measurements of the command line."""
     wanted = sys.argv[1:] or ["bytes", "files", "streams"]
-    print(f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}; seconds")
+    print(f"{machine()}; seconds")
     with tempfile.TemporaryDirectory() as folder, AgentBay.local() as bay, bay.session() as session:
         here = Path(folder)
         if "bytes" in wanted:
@@ -62,14 +60,14 @@ def show(*cells: object) -> None:
     print("".join(f"{text:>14}" for text in texts), flush=True)
 
 
-def timed(call: Callable[[], object], rounds: int) -> float:
+def seconds(call: Callable[[], object], rounds: int) -> float:
     """Return the median duration of a call in seconds."""
-    found = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
+    return statistics.median(timed(call, rounds)) / 1000
+
+
+def processor_time() -> float:
+    """Return the processor time of this process and the runtime below it in seconds."""
+    return processor_seconds({os.getpid(), *descendants()}, with_ended=True)
 
 
 def load() -> str:
@@ -82,16 +80,16 @@ def measure_file(session: Session, here: Path, size: int) -> None:
     source, back = here / "source", here / "back"
     make_file(source, size)
     at_start = load()
-    copied = timed(lambda: shutil.copyfile(source, here / "copy"), rounds)
+    copied = seconds(lambda: shutil.copyfile(source, here / "copy"), rounds)
     before = processor_time()
-    up = timed(lambda: files.upload_file(source, PLACE).unwrap(), rounds)
+    up = seconds(lambda: files.upload_file(source, PLACE).unwrap(), rounds)
     between = processor_time()
-    down = timed(lambda: files.download_file(PLACE, back).unwrap(), rounds)
+    down = seconds(lambda: files.download_file(PLACE, back).unwrap(), rounds)
     processor = (between - before) / rounds, (processor_time() - between) / rounds
     assert back.stat().st_size == size
     async_up, async_down = asyncio.run(measure_async(source, back, rounds))
     assert back.stat().st_size == size
-    show(size, at_start, copied, up, down, async_up, async_down, *processor, peak_memory())
+    show(size, at_start, copied, up, down, async_up, async_down, *processor, peak_mib())
     for path in (source, back, here / "copy"):
         path.unlink()
 
@@ -105,41 +103,10 @@ def make_file(path: Path, size: int) -> None:
 
 async def measure_async(source: Path, back: Path, rounds: int) -> tuple[float, float]:
     """Send and fetch a file asynchronously, in a runtime of its own."""
-
-    async def median(call: Callable[[AsyncSession], Awaitable[object]]) -> float:
-        found = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            await call(session)
-            found.append(time.perf_counter() - began)
-        return statistics.median(found)
-
     async with AsyncAgentBay.local() as bay, bay.session() as session:
-        up = await median(lambda session: session.file_system.upload_file(source, PLACE))
-        down = await median(lambda session: session.file_system.download_file(PLACE, back))
-        return up, down
-
-
-def processor_time() -> float:
-    """Return the processor time of this process and the runtime below it in seconds."""
-    parents, ticks = {}, {}
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            parents[int(place.parent.name)] = int(fields[1])
-            ticks[int(place.parent.name)] = sum(map(int, fields[11:15]))  # with that of children that have ended
-
-    def is_below(pid: int) -> bool:
-        return pid == os.getpid() or (pid in parents and is_below(parents[pid]))
-
-    return sum(used for pid, used in ticks.items() if is_below(pid)) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_memory() -> int:
-    """Return the peak memory of this process in MiB."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) >> 10
+        up = await timed_async(lambda: session.file_system.upload_file(source, PLACE), rounds)
+        down = await timed_async(lambda: session.file_system.download_file(PLACE, back), rounds)
+        return statistics.median(up) / 1000, statistics.median(down) / 1000
 
 
 def measure_tree(session: Session, here: Path, count: int) -> None:
@@ -155,10 +122,10 @@ def measure_tree(session: Session, here: Path, count: int) -> None:
         there, back, copy = f"/tmp/tree-{count}-{number}", here / f"back{number}", here / f"copy{number}"
         copy.mkdir()
         script = 'tar -C "$0" -cf - . | tar -C "$1" -xf -'
-        times["tar"].append(timed(lambda: subprocess.run(["sh", "-c", script, source, copy], check=True), 1))  # noqa: B023
-        times["push"].append(timed(lambda: session.file_system.push(source, there), 1))  # noqa: B023
-        times["pull"].append(timed(lambda: session.file_system.pull(there, back), 1))  # noqa: B023
-        times["again"].append(timed(lambda: session.file_system.push(source, there), 1))  # noqa: B023
+        times["tar"].append(seconds(lambda: subprocess.run(["sh", "-c", script, source, copy], check=True), 1))  # noqa: B023
+        times["push"].append(seconds(lambda: session.file_system.push(source, there), 1))  # noqa: B023
+        times["pull"].append(seconds(lambda: session.file_system.pull(there, back), 1))  # noqa: B023
+        times["again"].append(seconds(lambda: session.file_system.push(source, there), 1))  # noqa: B023
         assert sum(path.is_file() for path in back.rglob("*")) == count
     tar, push, pull, again = map(statistics.median, times.values())
     show(count, at_start, tar, push, pull, push / tar, pull / tar, again)
@@ -167,7 +134,7 @@ def measure_tree(session: Session, here: Path, count: int) -> None:
 def measure_streams(session: Session, size: int) -> None:
     """Write to the input of a process, and read its output."""
     data, at_start = bytes(size), load()
-    beside = timed(lambda: subprocess.run(["sh", "-c", "cat | cat > /dev/null"], input=data, check=True), 3)
+    beside = seconds(lambda: subprocess.run(["sh", "-c", "cat | cat > /dev/null"], input=data, check=True), 3)
 
     def send() -> None:
         process = session.command.start("cat > /dev/null")
@@ -181,7 +148,7 @@ def measure_streams(session: Session, size: int) -> None:
         assert sum(len(chunk) for chunk in process.stdout.chunks()) == size
         process.remove()
 
-    show(size, at_start, beside, timed(send, 3), timed(receive, 3))
+    show(size, at_start, beside, seconds(send, 3), seconds(receive, 3))
 
 
 if __name__ == "__main__":
