@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.http_server import Handler, Server, serving
 
 
 class Captured(NamedTuple):
@@ -56,36 +56,17 @@ def capturing(answer: Callable[[Captured], Answered | dict[str, Any]]) -> Iterat
     """Serve on a free loopback port until the block ends."""
     capture = Capture(answer)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class Capturing(Handler):
         def do_POST(self) -> None:
             parts = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            body = self.body()
             headers = {name.lower(): value for name, value in self.headers.items()}
             is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
             form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if is_form else {}
             query = dict(parse_qsl(parts.query, keep_blank_values=True))
             made = capture.take(Captured(parts.path, query, form, headers, body))
-            self.send_response(made.status)
-            for name, value in made.headers:
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(made.body)))
-            self.end_headers()
-            self.wfile.write(made.body)
+            self.answer(made.status, made.body, dict(made.headers))
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    capture.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serving(Server(Capturing)) as server:
+        capture.url = f"http://{server.host}"
         yield capture
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

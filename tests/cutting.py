@@ -49,7 +49,10 @@ class CuttingProxy:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
+    def __enter__(self) -> CuttingProxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Stop the proxy."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)

@@ -3,21 +3,22 @@
 Attributes of `ContextService` are the faults it has; a test sets those it wants.
 """
 
-# ruff: noqa: N802  # methods are named as the actions that they answer
+# methods are named as the actions that they answer
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from tests import http_server
+from tests.http_server import Handler, Server
 
 SECRET = "sig-SECRET-0123456789"
 _BLOCK = 1 << 16
@@ -235,13 +236,11 @@ class ContextService:
         return {"Status": self.session_status}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     service: ContextService
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        body = self.body().decode()
         fields = dict(parse_qsl(f"{urlsplit(self.path).query}&{body}", keep_blank_values=True))
         envelope: dict[str, Any] = {"RequestId": f"R-{secrets.token_hex(4)}", "Code": "ok", "Success": True}
         status = 200
@@ -250,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             status = 200 if refusal.plain else 400
             envelope |= {"Success": False, "Code": refusal.code, "Message": refusal.message}
-        self._send(status, json.dumps(envelope).encode())
+        self.answer(status, json.dumps(envelope).encode())
 
     def do_PUT(self) -> None:
         length = int(self.headers["content-length"])
@@ -273,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not service.lose_uploads:
             service.files[self._key()] = Stored(bytes(kept) if length < 1 << 22 else None, length, md5)
         unproven = service.no_checksum or service.cut_uploads or service.lose_uploads
-        self._send(200, b"", {} if unproven else {"ETag": f'"{md5.upper()}"'})
+        self.answer(200, b"", {} if unproven else {"ETag": f'"{md5.upper()}"'})
 
     def do_GET(self) -> None:
         service = self.service
@@ -281,11 +280,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         stored = service.files.get(self._key())
         if stored is None:
-            self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
         elif "range" in self.headers and stored.size:
-            self._send(206, b"x", {"Content-Range": f"bytes 0-0/{stored.size}"})
+            self.answer(206, b"x", {"Content-Range": f"bytes 0-0/{stored.size}"})
         elif "range" in self.headers:
-            self._send(416, b"", {"Content-Range": "bytes */0"})
+            self.answer(416, b"", {"Content-Range": "bytes */0"})
         else:
             self._give(stored)
 
@@ -313,12 +312,12 @@ class _Handler(BaseHTTPRequestHandler):
         service.transfers.append((self.command, parts.path, {k.lower(): v for k, v in self.headers.items()}))
         if service.redirects:
             service.redirects -= 1
-            self._send(307, b"", {"Location": service.redirect_to or self.path})
+            self.answer(307, b"", {"Location": service.redirect_to or self.path})
         elif service.broken:
             service.broken -= 1
-            self._send(503, b"")
+            self.answer(503, b"")
         elif service.forbidden or dict(parse_qsl(parts.query)).get("Signature") != SECRET:
-            self._send(403, f"<Error><Code>AccessDenied</Code><Url>{self.path}</Url></Error>".encode())
+            self.answer(403, f"<Error><Code>AccessDenied</Code><Url>{self.path}</Url></Error>".encode())
         else:
             return True
         return False
@@ -327,36 +326,11 @@ class _Handler(BaseHTTPRequestHandler):
         context_id, _, path = urlsplit(self.path).path.removeprefix("/store/").partition("/")
         return context_id, f"/{unquote(path)}"
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Ignore clients that close the connection early."""
-
 
 @contextmanager
 def serving() -> Iterator[ContextService]:
     """Serve on a free loopback port until the block ends."""
     service = ContextService()
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": service}))
-    service.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with http_server.serving(Server(type("Handler", (_Handler,), {"service": service}))) as server:
+        service.url = f"http://{server.host}"
         yield service
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from typing import Any
+
+from tests.http_server import Handler, Server, serving
 
 Answer = dict[str, Any]
 Step = Answer | Callable[["Asked"], Answer]
@@ -80,37 +81,24 @@ class ModelServer:
         self._again: Step | None = None
         model = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Playing(Handler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                asked = Asked(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                asked = Asked(self.path, headers, json.loads(self.body()))
                 model.asked.append(asked)
                 answer = model.failure.encode() if model.failure else model._answer(asked)
-                self.send_response(model.status)
-                if model.location:
-                    self.send_header("location", model.location)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                location = {"location": model.location} if model.location else {}
+                self.answer(model.status, answer, {"content-type": "application/json", **location})
 
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
+        self._running = ExitStack()
+        self.url = f"http://{self._running.enter_context(serving(Server(Playing))).host}/v1"
+        self.close = self._running.close
 
     def play(self, *script: Step, again: Step | None = None) -> None:
         """Answer with these steps from now on, and then always with `again`."""
         self.asked.clear()
         self._script, self._again = deque(script), again
         self.status, self.failure, self.location = 200, "", ""
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def _answer(self, asked: Asked) -> bytes:
         step = self._script.popleft() if self._script else self._again

@@ -29,8 +29,6 @@ from tests.scripted import (
     when,
 )
 
-pytestmark = pytest.mark.anyio
-
 FOUND = ok({"SessionId": "session-x", "Status": "RUNNING"})
 CREATED = ok({"SessionId": "session-1"})
 GONE: dict[str, Any] = {"DeleteSessionAsync": ok(), "GetSessionDetail": NOT_FOUND}

@@ -9,7 +9,6 @@ import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession
 
-pytestmark = pytest.mark.anyio
 COUNTING = "import pathlib\ncount = 0\npathlib.Path('begun').touch()\nwhile True: count += 1"
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -44,6 +42,7 @@ from agentbay._transport.git_output import (
 )
 from agentbay._transport.redaction import redact
 from agentbay.models.command import CommandResult
+from tests.http_server import Handler, Server, serving
 
 R = "/r/a b'c"
 HERE = "git -C '/r/a b'\\''c' "
@@ -547,23 +546,13 @@ def test_what_is_not_git_is_passed_on() -> None:
 def test_refused_credentials_of_a_real_server(tmp_path: Path, status: int, user: str) -> None:
     """A real server's refusal is a GitAuthError without the credentials."""
 
-    class Refusing(BaseHTTPRequestHandler):
+    class Refusing(Handler):
         def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("WWW-Authenticate", 'Basic realm="x"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(status, headers={"WWW-Authenticate": 'Basic realm="x"'})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        job = git.clone(f"http://{user}127.0.0.1:{server.server_port}/r.git", "r", None, None)
+    with serving(Server(Refusing)) as server:
+        job = git.clone(f"http://{user}{server.host}/r.git", "r", None, None)
         output = Repo(tmp_path / "here").run(job)
-        server.shutdown()
-        thread.join()
     with pytest.raises(GitAuthError) as caught:
         check_success(job, output)
     assert caught.value.exit_code == 128

@@ -223,16 +223,12 @@ def test_without_asyncio() -> None:
             call.send(None)
 
 
-def test_a_call_for_a_page_is_a_coroutine_and_iterable() -> None:
+async def test_a_call_for_a_page_is_a_coroutine_and_iterable() -> None:
     """`list` can be awaited, become a task, be gathered, or be iterated over, which raises what its result holds."""
-
-    async def body() -> None:
-        async with AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=0) as bay:
-            results = [await bay.list(), await asyncio.create_task(bay.list()), *await asyncio.gather(bay.list())]
-            assert [result.session_ids for result in results] == [[], [], []]
-            assert not any(results)
-            with pytest.raises(ConnectionFailed):
-                assert [item async for item in bay.list()] == []
-            bay.list().close()
-
-    asyncio.run(body())
+    async with AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=0) as bay:
+        results = [await bay.list(), await asyncio.create_task(bay.list()), *await asyncio.gather(bay.list())]
+        assert [result.session_ids for result in results] == [[], [], []]
+        assert not any(results)
+        with pytest.raises(ConnectionFailed):
+            assert [item async for item in bay.list()] == []
+        bay.list().close()

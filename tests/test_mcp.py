@@ -26,7 +26,7 @@ from agentbay import AsyncAgentBay
 from agentbay.cli import main
 from agentbay.testing import LocalRuntime
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 if sys.platform != "linux":
     pytest.skip("the local runtime needs Linux", allow_module_level=True)
 

@@ -51,44 +51,44 @@ class Service:
     def _session(self) -> dict[str, Any]:
         return {"SessionId": "session-1", "AppInstanceId": "ai-1", "ResourceId": "p-1", "ResourceUrl": "https://x/y"}
 
-    def _CreateMcpSession(self, fields: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+    def _CreateMcpSession(self, fields: dict[str, str]) -> dict[str, Any]:
         direct = "direct" in fields.get("Labels", "")
         tools = json.dumps([{"name": name, "server": f"server_{name}"} for name in TOOLS]) if direct else "[]"
         links = {"Token": "token-1", "LinkUrl": f"{self.url}/link/base/"} if direct else {}
         return {**self._session(), "Success": True, "ToolList": tools, **links}
 
-    def _GetSession(self, _: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+    def _GetSession(self, _: dict[str, str]) -> dict[str, Any]:
         return {**self._session(), "Status": self.status, "ToolList": "[]"}
 
-    def _PauseSessionAsync(self, _: dict[str, str]) -> None:  # noqa: N802
+    def _PauseSessionAsync(self, _: dict[str, str]) -> None:
         self.status = "PAUSED"
 
-    def _ResumeSessionAsync(self, _: dict[str, str]) -> None:  # noqa: N802
+    def _ResumeSessionAsync(self, _: dict[str, str]) -> None:
         self.status = "RUNNING"
 
-    def _GetSessionDetail(self, _: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+    def _GetSessionDetail(self, _: dict[str, str]) -> dict[str, Any]:
         return {"Status": "FINISH"}
 
-    def _ListSession(self, _: dict[str, str]) -> list[dict[str, str]]:  # noqa: N802
+    def _ListSession(self, _: dict[str, str]) -> list[dict[str, str]]:
         return [{"SessionId": "session-1", "SessionStatus": "RUNNING"}]
 
-    def _GetContextInfo(self, _: dict[str, str]) -> dict[str, str]:  # noqa: N802
+    def _GetContextInfo(self, _: dict[str, str]) -> dict[str, str]:
         done = [{"contextId": f"ctx-{name}", "status": "Success", "taskType": "download"} for name in CONTEXTS]
         return {"ContextStatus": json.dumps([{"type": "data", "data": json.dumps(done)}])}
 
-    def _GetLabel(self, _: dict[str, str]) -> dict[str, str]:  # noqa: N802
+    def _GetLabel(self, _: dict[str, str]) -> dict[str, str]:
         return {"Labels": "{}"}
 
-    def _GetMcpResource(self, _: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+    def _GetMcpResource(self, _: dict[str, str]) -> dict[str, Any]:
         return {"SessionId": "session-1", "ResourceUrl": "https://x/y", "DesktopInfo": {"AppId": "app-1"}}
 
-    def _GetLink(self, _: dict[str, str]) -> dict[str, str]:  # noqa: N802
+    def _GetLink(self, _: dict[str, str]) -> dict[str, str]:
         return {"Url": "https://x/y"}
 
-    def _ListMcpTools(self, _: dict[str, str]) -> str:  # noqa: N802
+    def _ListMcpTools(self, _: dict[str, str]) -> str:
         return "[]"
 
-    def _CallMcpTool(self, fields: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+    def _CallMcpTool(self, fields: dict[str, str]) -> dict[str, Any]:
         return self._tool(fields["Name"], json.loads(fields["Args"]))
 
     def _tool(self, name: str, args: dict[str, Any]) -> dict[str, Any]:

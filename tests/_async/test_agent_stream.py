@@ -10,8 +10,6 @@ from agentbay import AgentEvent, AsyncAgentBay, AsyncSession, Config, McpTool, W
 from agentbay.errors import AgentError
 from tests.scripted_ws import Peer, WsServer
 
-pytestmark = pytest.mark.anyio
-
 
 def session(bay: AsyncAgentBay, url: str) -> AsyncSession:
     """Make a session with a WebSocket there."""

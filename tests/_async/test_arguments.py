@@ -43,8 +43,6 @@ from agentbay import (
 from agentbay._arguments import ArgumentCheck
 from tests.scripted import Service, silence
 
-pytestmark = pytest.mark.anyio
-
 SERVICES = (
     AsyncAgent.Browser, AsyncAgent.Computer, AsyncAgent.Mobile, AsyncAgentBay, AsyncBrowser, AsyncBrowserOperator,
     AsyncCode, AsyncCommand, AsyncComputer, AsyncContextManager, AsyncContextService, AsyncEnv,
@@ -93,13 +91,6 @@ def test_fractions_of_times(name: str) -> None:
     function.argument_check((), {name: 0.5})
     with pytest.raises(InvalidArgumentError, match=f"{name} must be a number(?: or None)?, not '5'"):
         function.argument_check((), {name: "5"})
-
-
-@pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    """A client of a private runtime, for all tests here."""
-    async with AsyncAgentBay.local() as bay:
-        yield bay
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,6 @@ from agentbay import (
 from agentbay._concurrency import async_run_blocking, async_sleep
 from tests.at_once import async_at_once
 
-pytestmark = pytest.mark.anyio
-
 PROGRAM = Path(__file__).parent.parent / "official_code.py"
 MIB = 1 << 20
 

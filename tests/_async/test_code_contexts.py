@@ -21,8 +21,6 @@ from agentbay import (
 from tests._async.calls import handle
 from tests.scripted import Service, tool_says
 
-pytestmark = pytest.mark.anyio
-
 
 async def value(session: AsyncSession, code: str, context: CodeContext | str) -> str:
     return (await session.code.run_code(code, context=context)).check().result

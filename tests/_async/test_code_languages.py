@@ -11,7 +11,7 @@ import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, CodeShown, CodeTimeoutError, EnhancedCodeExecutionResult
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -43,8 +43,6 @@ from tests.scripted import (
 
 from .calls import CALLS, Call, client, handle, outcome
 
-pytestmark = pytest.mark.anyio
-
 CREATED = ok({"SessionId": "session-1", "Success": True})
 GONE = {"DeleteSessionAsync": ok(), "GetSessionDetail": NOT_FOUND}
 

@@ -19,7 +19,7 @@ from agentbay._async import tree_transfer as tree_module
 from agentbay._concurrency import async_sleep
 from tests import cutting
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 FOLDER = "/tmp/file-transfer"  # into which files can be sent
 OLD, NEW = b"old " * 20_000, "new ü".encode() * 25_000  # through the service each goes in several pieces
@@ -110,12 +110,9 @@ async def replace(
     assert await files.write_file(f"{FOLDER}/file", OLD)
     local.write_bytes(NEW)
     port = int(session.agent_bay.client.settings.url.rpartition(":")[2])
-    proxy = cutting.CuttingProxy(port, [], of_requests=of_requests, for_good=True)
-    try:
+    with cutting.CuttingProxy(port, [], of_requests=of_requests, for_good=True) as proxy:
         async with session_by(proxy.port, session.session_id) as broken:
             before = proxy.passed
             proxy.cut_in(limit)
             done = await write_file(broken.file_system, local, 30.0 if limit == sys.maxsize else 0.3)
             return done, proxy.passed - before
-    finally:
-        proxy.close()

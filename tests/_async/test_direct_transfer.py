@@ -17,8 +17,6 @@ from agentbay import (
 )
 from tests.raw_calls import without_raw_calls
 
-pytestmark = pytest.mark.anyio
-
 PLACE = "/tmp/file-transfer/sent"
 SIZES = [0, 1, (1 << 20) + 7]
 

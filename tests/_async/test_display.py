@@ -15,8 +15,6 @@ from IPython.core.formatters import DisplayFormatter
 from agentbay import AsyncAgentBay, AsyncSession, Context, ContextSync, CreateSessionParams
 from agentbay._concurrency import async_sleep, async_start_background
 
-pytestmark = pytest.mark.anyio
-
 EVIL = "<script>alert(1)"
 SAFE = "&lt;script&gt;alert(1)"
 

@@ -2,73 +2,52 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, Config, OssError
 from agentbay.local.outbound.address_check import is_public_address
 from tests import cutting
+from tests.http_server import Handler, Server, serving
 
-pytestmark = pytest.mark.anyio
 
-
-class Storage(ThreadingHTTPServer):
+class Storage(Server):
     """A server behind presigned URLs, which keeps what is put into it."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(StorageHandler)
         self.objects: dict[str, bytes] = {}
 
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}?Signature=c2lnbmF0dXJl"
+        return f"http://{self.host}/{name}?Signature=c2lnbmF0dXJl"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class StorageHandler(Handler):
     server: Storage
 
     def do_PUT(self) -> None:
-        self.server.objects[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer(200, b"")
+        self.server.objects[self.path] = self.body()
+        self.answer(200)
 
     def do_GET(self) -> None:
         if self.path.startswith("/moved"):
-            self.answer(302, b"", "/other")
+            self.answer(302, headers={"location": "/other"})
         elif self.path in self.server.objects:
             self.answer(200, self.server.objects[self.path])
         else:
             self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
 
-    def answer(self, status: int, body: bytes, location: str = "") -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        if location:
-            self.send_header("Location", location)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
 def storage() -> Iterator[Storage]:
-    with Storage() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(Storage()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
 async def session(storage: Storage) -> AsyncIterator[AsyncSession]:
-    with cutting.runtime("--storage-host", f"127.0.0.1:{storage.server_port}") as port:
+    with cutting.runtime("--storage-host", storage.host) as port:
         config = Config(endpoint=f"http://127.0.0.1:{port}")
         async with AsyncAgentBay(cutting.KEY, config) as bay, bay.session() as session:
             yield session

@@ -23,8 +23,6 @@ from agentbay import (
 )
 from tests.scripted import Behaviour, Service, hang_up, tool_says
 
-pytestmark = pytest.mark.anyio
-
 KEYS = ("LTAI-key-id", "the-secret-key", "the-security-token")
 URL = "https://bucket.oss.example.com/a%20b?Expires=1&OSSAccessKeyId=LTAI-key-id&Signature=c2lnbmF0dXJl"
 

@@ -46,8 +46,6 @@ from tests.scripted import (
 
 from .calls import CALLS, Call, client, handle, outcome, root
 
-pytestmark = pytest.mark.anyio
-
 SHORT, LONG = 1.0, 60.0  # time limits, seconds: of calls that run into theirs, and of those that do not
 SLACK = 20.0  # how much later than its time limit a call may end on a busy machine, seconds; the default limit is 60
 

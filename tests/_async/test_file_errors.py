@@ -24,7 +24,6 @@ from agentbay import (
 from tests._async.scripted_files import client_of
 from tests.scripted import Service, tool_says
 
-pytestmark = pytest.mark.anyio
 _HOME = "/home/wuying"
 
 

@@ -12,8 +12,6 @@ import pytest
 from agentbay import AgentBayError, AsyncAgentBay, AsyncFileTransfer, AsyncSession, Config, DownloadResult, UploadResult
 from tests.scripted_contexts import SECRET, ContextService, Refusal, Stored, serving
 
-pytestmark = pytest.mark.anyio
-
 CONTEXT, PLACE = "SdkCtx-transfer", "/tmp/file-transfer/a.bin"
 
 

@@ -24,8 +24,6 @@ from agentbay import (
 )
 from tests.scripted import Behaviour, Service, hang_up, refused, tool_says
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 async def session(session: AsyncSession) -> AsyncSession:

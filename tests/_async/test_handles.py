@@ -26,8 +26,6 @@ from tests.scripted import Service, ok, refused, silence
 
 from .calls import client, handle
 
-pytestmark = pytest.mark.anyio
-
 CREATED = ok({"Success": True, "SessionId": "session-new"})
 NO_SUCH_ACTION = refused("InvalidAction.NotFound", 404)
 

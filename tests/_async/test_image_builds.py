@@ -24,7 +24,7 @@ from tests import scripted
 from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox
 from tests.local.traces import processes_with, unique_seconds
 
-pytestmark = [pytest.mark.anyio, needs_busybox]
+pytestmark = needs_busybox
 BASE = "busybox:base"
 
 
@@ -278,16 +278,6 @@ async def test_stages_that_nothing_needs(bay: AsyncAgentBay) -> None:
         await bay.images.build(f"FROM {BASE} AS used\nFROM {BASE}\nCOPY --from=used /absent /\n")
     with pytest.raises(InvalidRequestError, match="Line 3: later:1 is not in the store"):
         await bay.images.build(f"FROM scratch AS other\nFROM {BASE} AS later\nCOPY --from=later:1 /x /\n")
-
-
-async def test_a_stage_that_is_asked_for(bay: AsyncAgentBay) -> None:
-    """`target` is the stage that becomes the image, by its name or number; what follows is not built."""
-    text = f"FROM {BASE} AS Base\nRUN echo base > /x\nFROM base\nRUN echo next >> /x\nFROM {BASE}\nRUN exit 1\n"
-    for target, content in (("bASE", "base\n"), ("1", "base\nnext\n")):
-        await bay.images.build(text, name="target:1", target=target)
-        assert await shown(bay, "target:1", "cat /x") == content
-    with pytest.raises(ImageBuildError, match="has no stage 'none'"):
-        await bay.images.build(text, target="none")
 
 
 async def test_links_of_contexts(bay: AsyncAgentBay, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from agentbay import (
 from tests import scripted
 from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox, tar
 
-pytestmark = [pytest.mark.anyio, needs_busybox]
+pytestmark = needs_busybox
 CONFIG = {
     "Env": ["PATH=/bin", "GREETING=hello"],
     "WorkingDir": "/app",

@@ -17,10 +17,7 @@ from agentbay._concurrency import async_sleep
 from agentbay._websocket import AsyncWebSocket, WebSocketEndpoint
 from agentbay.errors import AgentBayError
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux"),
-]
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux")
 
 SERVER = textwrap.dedent(
     """

@@ -30,8 +30,6 @@ from agentbay.local.options import Options
 from agentbay.models.local_options import OF_THE_LAUNCHER, option_name
 from tests.at_once import async_at_once
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_session_is_deleted_at_the_end_of_its_block(bay: AsyncAgentBay) -> None:
     """A session lives as long as its `with` block, also when that raises."""

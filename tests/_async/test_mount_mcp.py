@@ -26,7 +26,7 @@ from agentbay._concurrency import async_sleep
 from agentbay.errors import ConnectionLost
 from tests.at_once import async_at_once
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 SERVER = [sys.executable, str(Path(__file__).parent.parent / "mcp_server_for_mounts.py")]
 
 

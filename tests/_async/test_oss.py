@@ -16,8 +16,6 @@ from moto.server import ThreadedMotoServer
 from agentbay import AsyncAgentBay, AsyncSession, Config, OssError
 from tests import cutting
 
-pytestmark = pytest.mark.anyio
-
 KEYS = ("AKIA-oss-key-id", "the-oss-secret-key", "the-oss-security-token")
 DATA = os.urandom(9 << 20)  # more than one block, and more than one part
 

@@ -10,8 +10,6 @@ import pytest
 from agentbay import AsyncAgentBay, AsyncSession
 from tests.packages import PIP, write_source_tree, write_wheel
 
-pytestmark = pytest.mark.anyio
-
 WHERE = "import sys; print(sys.executable.rpartition('/')[0], sys.prefix, sys.version)"
 PIPS = ("pip", "pip3", "python -m pip", "python3 -m pip")
 

@@ -13,8 +13,6 @@ from tests.at_once import async_at_once
 
 from .ways import WAYS, client_by
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_pause_uses_up_no_time_limit(bay: AsyncAgentBay, way: str, monkeypatch: pytest.MonkeyPatch) -> None:

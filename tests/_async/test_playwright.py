@@ -13,7 +13,6 @@ from playwright.async_api import Dialog, Page, Playwright, Route, async_playwrig
 from agentbay import AsyncAgentBay, AsyncSession, BrowserOption, CreateSessionParams
 
 pytestmark = [
-    pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium; scripts/test says how to get it"),
 ]

@@ -34,18 +34,10 @@ from tests.raw_calls import without_raw_calls
 
 from .ways import WAYS, client_by
 
-pytestmark = pytest.mark.anyio
-
 
 def without_process_tools(session: AsyncSession) -> None:
     """Make a session look as one of a service without tools for processes."""
     session.mcpTools = [tool for tool in session.mcpTools if tool.server != StartProcess.server]
-
-
-@pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
 
 
 @pytest.fixture(scope="module", params=["by raw calls", "by tools", "by scripts"])
@@ -354,8 +346,7 @@ async def test_hundred_thousand_lines_over_a_stream_that_is_cut() -> None:
     """Output arrives complete and in order over a connection cut five times."""
     wanted = "".join(f"line {number}\n" for number in range(1, 100_001))
     with cutting.runtime("--link-url", "off") as port:
-        proxy = cutting.CuttingProxy(port, [200_000, 400_000, 600_000, 800_000, 1_000_000])
-        try:
+        with cutting.CuttingProxy(port, [200_000, 400_000, 600_000, 800_000, 1_000_000]) as proxy:
             async with (
                 AsyncAgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
                 bay.session() as session,
@@ -363,6 +354,4 @@ async def test_hundred_thousand_lines_over_a_stream_that_is_cut() -> None:
                 process = await session.command.start("seq -f 'line %.0f' 100000")
                 assert await process.stdout.read() == wanted
                 assert await process.wait() == 0
-        finally:
-            proxy.close()
         assert proxy.cuts == 5

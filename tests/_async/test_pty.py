@@ -30,10 +30,7 @@ from agentbay import (
 from agentbay._concurrency import async_sleep
 from tests.scripted_ws import Peer, WsServer
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux"),
-]
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,23 +28,7 @@ from agentbay._transport.tree_scripts import read_tree_listing
 from tests import cutting
 from tests.at_once import async_at_once
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-async def session() -> AsyncIterator[AsyncSession]:
-    async with AsyncAgentBay.local() as bay, bay.session() as session:
-        yield session
-
-
-@pytest.fixture(params=["by link", "by service"])
-async def files(session: AsyncSession, request: pytest.FixtureRequest) -> AsyncIterator[AsyncFileSystem]:
-    await session.command.run("rm -rf ~/* /tmp/.agentbay*")
-    link = session.link_url
-    if request.param == "by service":
-        session.link_url = ""
-    yield session.file_system
-    session.link_url = link
+pytestmark = pytest.mark.slow
 
 
 def contents(root: Path) -> dict[str, object]:
@@ -392,8 +375,7 @@ async def test_resumes_after_a_cut(tmp_path: Path) -> None:
     """Cuts in both directions cost only time."""
     make_tree(tmp_path / "a", 20)
     with cutting.runtime("--link-url", "off") as port:
-        proxy = cutting.CuttingProxy(port, [40_000, 41_000, 42_000, 140_000, 240_000])
-        try:
+        with cutting.CuttingProxy(port, [40_000, 41_000, 42_000, 140_000, 240_000]) as proxy:
             async with (
                 AsyncAgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
                 bay.session() as session,
@@ -406,20 +388,20 @@ async def test_resumes_after_a_cut(tmp_path: Path) -> None:
                         break
                     except ConnectionLost:
                         continue
-        finally:
-            proxy.close()
         assert proxy.cuts == 5
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
 
 
 @pytest.mark.soak
-async def test_ten_thousand_files(session: AsyncSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_ten_thousand_files(
+    shared_session: AsyncSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Ten thousand files are pushed and pulled back identical."""
     make_tree(tmp_path / "a", 10_000)
     began = time.monotonic()
-    await session.file_system.push(tmp_path / "a", "many")
+    await shared_session.file_system.push(tmp_path / "a", "many")
     pushed = time.monotonic()
-    await session.file_system.pull("many", tmp_path / "b")
+    await shared_session.file_system.pull("many", tmp_path / "b")
     pulled = time.monotonic()
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
     with capsys.disabled():

@@ -5,11 +5,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from agentbay import AsyncAgentBay, AsyncSession, BetaContextMount, ContextSync, CreateSessionParams
-
-pytestmark = pytest.mark.anyio
 
 
 async def test_client() -> None:

@@ -6,7 +6,7 @@ import gc
 import re
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,6 @@ from agentbay import (
     SessionNotFoundError,
     ToolError,
 )
-
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    """A client of a private runtime, for all tests here."""
-    async with AsyncAgentBay.local() as bay:
-        yield bay
 
 
 async def refusal(call: Callable[..., Any], *args: Any) -> AgentBayError:

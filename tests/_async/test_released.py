@@ -20,10 +20,7 @@ from agentbay import (
 from tests.local.raw import KEY, embedded
 from tests.scripted import quiet_port
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux"),
-]
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux")
 
 
 async def test_a_runtime_that_was_killed(tmp_path: Path) -> None:

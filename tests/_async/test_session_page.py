@@ -32,8 +32,6 @@ from tests.scripted import Service, hang_up, http, ok, refused
 
 from .calls import client, handle
 
-pytestmark = pytest.mark.anyio
-
 
 async def reach(session: AsyncSession, state: str) -> None:
     """Wait until the session is in a state."""

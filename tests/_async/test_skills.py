@@ -9,8 +9,6 @@ import pytest
 
 from agentbay import AsyncAgentBay, ConfigurationError, CreateSessionParams, InvalidRequestError
 
-pytestmark = pytest.mark.anyio
-
 SKILL = "---\nname: {}\ndescription: |\n  Reads {} files.\n---\n# How\n"
 
 

@@ -13,7 +13,7 @@ from agentbay import AsyncSession, AsyncWatch
 from agentbay._concurrency import async_sleep
 from tests.local.traces import unique_seconds
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 HOME = "/home/wuying"
 NEVER = 3600.0  # seconds between two looks, for a watch that shall live of pushes alone
 SET_LIMIT = """

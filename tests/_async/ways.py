@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,7 +22,7 @@ async def client_by(way: str, bay: AsyncAgentBay) -> AsyncIterator[AsyncAgentBay
     port = urlsplit(url).port
     assert port is not None
     async with httpx.AsyncClient(trust_env=False) as mine:
-        with closing(CuttingProxy(port, [])) as proxy:
+        with CuttingProxy(port, []) as proxy:
             async with AsyncAgentBay(
                 key,
                 Config(endpoint=url),

@@ -11,8 +11,6 @@ from agentbay import AgentEvent, AgentBay, Session, Config, McpTool, WsCancelled
 from agentbay.errors import AgentError
 from tests.scripted_ws import Peer, WsServer
 
-pytestmark = pytest.mark.anyio
-
 
 def session(bay: AgentBay, url: str) -> Session:
     """Make a session with a WebSocket there."""

@@ -29,7 +29,6 @@ from agentbay._concurrency import sync_sleep
 from tests.scripted_model import Asked, ModelServer, call, click, fill, names_of_tools, say
 
 pytestmark = [
-    pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium; scripts/test says how to get it"),
 ]

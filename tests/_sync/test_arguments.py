@@ -44,8 +44,6 @@ from agentbay import (
 from agentbay._arguments import ArgumentCheck
 from tests.scripted import Service, silence
 
-pytestmark = pytest.mark.anyio
-
 SERVICES = (
     Agent.Browser, Agent.Computer, Agent.Mobile, AgentBay, Browser, BrowserOperator,
     Code, Command, Computer, ContextManager, ContextService, Env,
@@ -94,13 +92,6 @@ def test_fractions_of_times(name: str) -> None:
     function.argument_check((), {name: 0.5})
     with pytest.raises(InvalidArgumentError, match=f"{name} must be a number(?: or None)?, not '5'"):
         function.argument_check((), {name: "5"})
-
-
-@pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    """A client of a private runtime, for all tests here."""
-    with AgentBay.local() as bay:
-        yield bay
 
 
 @pytest.fixture(scope="module")

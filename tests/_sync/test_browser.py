@@ -23,8 +23,6 @@ from agentbay import (
 from agentbay._websocket import SyncQueue
 from tests.scripted_ws import Peer, WsServer
 
-pytestmark = pytest.mark.anyio
-
 TARGET = "wuying_cdp_mcp_server"
 CAPTCHA = {"type": "call-for-user", "id": 7, "code": 101, "message": "captcha", "action": "takeover"}
 

@@ -29,8 +29,6 @@ from agentbay import (
 from agentbay._concurrency import sync_run_blocking, sync_sleep
 from tests.at_once import sync_at_once
 
-pytestmark = pytest.mark.anyio
-
 PROGRAM = Path(__file__).parent.parent / "official_code.py"
 MIB = 1 << 20
 

@@ -22,8 +22,6 @@ from agentbay import (
 from tests._sync.calls import handle
 from tests.scripted import Service, tool_says
 
-pytestmark = pytest.mark.anyio
-
 
 def value(session: Session, code: str, context: CodeContext | str) -> str:
     return (session.code.run_code(code, context=context)).check().result

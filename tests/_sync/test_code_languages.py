@@ -12,7 +12,7 @@ import pytest
 
 from agentbay import AgentBay, Session, CodeShown, CodeTimeoutError, EnhancedCodeExecutionResult
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from agentbay._wire.tools import Shell
 from tests._sync.scripted_files import client_of
 from tests.scripted import Service, tool_says
 
-pytestmark = pytest.mark.anyio
 _ARGUMENTS = ["", " ", "a b", "$HOME", "`id`", "*", "'\"", "line\nbreak", "-n", "ünï", "\\", "~"]
 _BOTH = "for i in 1 2 3; do echo out $i; echo err $i >&2; done"
 _MERGED = "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"

@@ -51,8 +51,6 @@ from tests.scripted import (
 
 from .calls import client, handle
 
-pytestmark = pytest.mark.anyio
-
 FOUND = ok({"SessionId": "session-x", "Status": "RUNNING"})
 DRIP = endless(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{", b" ", 0.01)
 

@@ -41,8 +41,6 @@ from agentbay._transport.contexts import get_transfer_state, total_poll_seconds
 from agentbay._transport.presigned import make_get, make_put, redirect_target
 from tests.scripted_contexts import SECRET, ContextService, Refusal, serving
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def service() -> Iterator[ContextService]:

@@ -20,7 +20,7 @@ from agentbay._sync import tree_transfer as tree_module
 from agentbay._concurrency import sync_sleep
 from tests import cutting
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 FOLDER = "/tmp/file-transfer"  # into which files can be sent
 OLD, NEW = b"old " * 20_000, "new ü".encode() * 25_000  # through the service each goes in several pieces
@@ -109,12 +109,9 @@ def replace(
     assert files.write_file(f"{FOLDER}/file", OLD)
     local.write_bytes(NEW)
     port = int(session.agent_bay.client.settings.url.rpartition(":")[2])
-    proxy = cutting.CuttingProxy(port, [], of_requests=of_requests, for_good=True)
-    try:
+    with cutting.CuttingProxy(port, [], of_requests=of_requests, for_good=True) as proxy:
         with session_by(proxy.port, session.session_id) as broken:
             before = proxy.passed
             proxy.cut_in(limit)
             done = write_file(broken.file_system, local, 30.0 if limit == sys.maxsize else 0.3)
             return done, proxy.passed - before
-    finally:
-        proxy.close()

@@ -17,7 +17,6 @@ from agentbay._concurrency import sync_sleep
 Image = pytest.importorskip("PIL.Image")
 
 pytestmark = [
-    pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(
         not all(map(shutil.which, ("Xtigervnc", "blackbox", "xterm", "wish"))),

@@ -16,8 +16,6 @@ from IPython.core.formatters import DisplayFormatter
 from agentbay import AgentBay, Session, Context, ContextSync, CreateSessionParams
 from agentbay._concurrency import sync_sleep, sync_start_background
 
-pytestmark = pytest.mark.anyio
-
 EVIL = "<script>alert(1)"
 SAFE = "&lt;script&gt;alert(1)"
 

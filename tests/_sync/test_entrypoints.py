@@ -8,7 +8,7 @@ import pytest
 from agentbay import AgentBay, Session, CreateSessionParams, InvalidRequestError
 from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox
 
-pytestmark = [pytest.mark.anyio, needs_busybox]
+pytestmark = needs_busybox
 SCRIPT = b"""#!/bin/sh
 echo "$0 $* of $WHO in $(pwd) as $(id -u)"
 cat

@@ -25,7 +25,6 @@ from agentbay import (
 from tests._sync.scripted_files import client_of
 from tests.scripted import Service, tool_says
 
-pytestmark = pytest.mark.anyio
 _HOME = "/home/wuying"
 
 

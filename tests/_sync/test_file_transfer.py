@@ -13,8 +13,6 @@ import pytest
 from agentbay import AgentBayError, AgentBay, FileTransfer, Session, Config, DownloadResult, UploadResult
 from tests.scripted_contexts import SECRET, ContextService, Refusal, Stored, serving
 
-pytestmark = pytest.mark.anyio
-
 CONTEXT, PLACE = "SdkCtx-transfer", "/tmp/file-transfer/a.bin"
 
 

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
-from agentbay import AgentBay, FileSystem, Session, FileError, InvalidArgumentError
+from agentbay import FileSystem, Session, FileError, InvalidArgumentError
 from agentbay._transport.files import (
     read_changes,
     read_contents,
@@ -25,25 +24,8 @@ from tests._sync.scripted_files import client_of
 from tests.at_once import sync_at_once
 from tests.scripted import Service, tool_says
 
-pytestmark = pytest.mark.anyio
 NAMES = ["---", "[FILE]", "[DIR] x", "a: b", "new\nline", " blanks ", "ünï", "-rf", "*", "a,b", "'\"$(x)`", "b\udce9b"]
 TEXTS = ["", "\n", "---", "a\n---\nb: c\n---\n", "  blanks  \n\n", "no end", "crlf\r\n", "\N{REPLACEMENT CHARACTER}"]
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Session]:
-    with AgentBay.local() as bay, bay.session() as session:
-        yield session
-
-
-@pytest.fixture(params=["by link", "by service"])
-def files(home: Session, request: pytest.FixtureRequest) -> Iterator[FileSystem]:
-    home.command.run("rm -rf ~/* ~/.[a-z]*")
-    link = home.link_url
-    if request.param == "by service":
-        home.link_url = ""
-    yield home.file_system
-    home.link_url = link
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,15 +125,15 @@ def test_what_is_no_file_is_not_replaced(files: FileSystem) -> None:
 
 
 @pytest.mark.parametrize("content", [bytes(12 << 20), "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * (5 << 20)], ids=type)
-def test_large_contents(home: Session, content: str | bytes) -> None:
+def test_large_contents(shared_session: Session, content: str | bytes) -> None:
     """What does not fit into one call is written all the same, however it looks in JSON."""
-    files = home.file_system
+    files = shared_session.file_system
     assert files.write_file("large", content)
     assert files.write_file("large", content[:3], mode="append")
     wanted = content + content[:3]  # type: ignore[operator]  # both have one type
     found = files.read_file("large", format="bytes" if isinstance(content, bytes) else "text")
     assert found.content == wanted
-    left = home.command.run("find / -name '.agentbay-*' 2>/dev/null; rm large")
+    left = shared_session.command.run("find / -name '.agentbay-*' 2>/dev/null; rm large")
     assert left.stdout == ""
 
 

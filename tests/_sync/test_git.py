@@ -25,8 +25,6 @@ from agentbay import (
 )
 from tests.scripted import Behaviour, Service, hang_up, refused, tool_says
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def session(session: Session) -> Session:

@@ -25,7 +25,7 @@ from tests import scripted
 from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox
 from tests.local.traces import processes_with, unique_seconds
 
-pytestmark = [pytest.mark.anyio, needs_busybox]
+pytestmark = needs_busybox
 BASE = "busybox:base"
 
 
@@ -277,16 +277,6 @@ def test_stages_that_nothing_needs(bay: AgentBay) -> None:
         bay.images.build(f"FROM {BASE} AS used\nFROM {BASE}\nCOPY --from=used /absent /\n")
     with pytest.raises(InvalidRequestError, match="Line 3: later:1 is not in the store"):
         bay.images.build(f"FROM scratch AS other\nFROM {BASE} AS later\nCOPY --from=later:1 /x /\n")
-
-
-def test_a_stage_that_is_asked_for(bay: AgentBay) -> None:
-    """`target` is the stage that becomes the image, by its name or number; what follows is not built."""
-    text = f"FROM {BASE} AS Base\nRUN echo base > /x\nFROM base\nRUN echo next >> /x\nFROM {BASE}\nRUN exit 1\n"
-    for target, content in (("bASE", "base\n"), ("1", "base\nnext\n")):
-        bay.images.build(text, name="target:1", target=target)
-        assert shown(bay, "target:1", "cat /x") == content
-    with pytest.raises(ImageBuildError, match="has no stage 'none'"):
-        bay.images.build(text, target="none")
 
 
 def test_links_of_contexts(bay: AgentBay, tmp_path: Path) -> None:

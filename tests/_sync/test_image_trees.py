@@ -24,7 +24,7 @@ from tests.local.images.builds import (
     tar,
 )
 
-pytestmark = [pytest.mark.anyio, needs_busybox]
+pytestmark = needs_busybox
 PROGRAM = Path(__file__).parent.parent / "official_images.py"
 HELLO = '#include <stdio.h>\nint main(int n, char **a) { printf("hello %s\\n", n > 1 ? a[1] : "-"); return 0; }\n'
 PROGRAMS = ("sh", "bash", "cat", "env", "find", "id", "ls", "mkdir", "sha256sum", "sort", "tar", "wc", "xargs")

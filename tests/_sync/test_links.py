@@ -18,10 +18,7 @@ from agentbay._concurrency import sync_sleep
 from agentbay._websocket import SyncWebSocket, WebSocketEndpoint
 from agentbay.errors import AgentBayError
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux"),
-]
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux")
 
 SERVER = textwrap.dedent(
     """

@@ -31,8 +31,6 @@ from agentbay.local.options import Options
 from agentbay.models.local_options import OF_THE_LAUNCHER, option_name
 from tests.at_once import sync_at_once
 
-pytestmark = pytest.mark.anyio
-
 
 def test_session_is_deleted_at_the_end_of_its_block(bay: AgentBay) -> None:
     """A session lives as long as its `with` block, also when that raises."""

@@ -14,8 +14,6 @@ from tests.at_once import sync_at_once
 
 from .ways import WAYS, client_by
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("way", WAYS)
 def test_pause_uses_up_no_time_limit(bay: AgentBay, way: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,7 @@ from tests.adb_phone import BARS, ELEMENTS, HEIGHT, WIDTH, AdbPhone, color, draw
 
 Image = pytest.importorskip("PIL.Image")
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(shutil.which("adb") is None, reason="no adb; scripts/test says how to get it"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("adb") is None, reason="no adb; scripts/test says how to get it")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from playwright.sync_api import Dialog, Page, Playwright, Route, sync_playwright
 from agentbay import AgentBay, Session, BrowserOption, CreateSessionParams
 
 pytestmark = [
-    pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium; scripts/test says how to get it"),
 ]

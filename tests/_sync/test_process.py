@@ -35,18 +35,10 @@ from tests.raw_calls import without_raw_calls
 
 from .ways import WAYS, client_by
 
-pytestmark = pytest.mark.anyio
-
 
 def without_process_tools(session: Session) -> None:
     """Make a session look as one of a service without tools for processes."""
     session.mcpTools = [tool for tool in session.mcpTools if tool.server != StartProcess.server]
-
-
-@pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
 
 
 @pytest.fixture(scope="module", params=["by raw calls", "by tools", "by scripts"])
@@ -355,8 +347,7 @@ def test_hundred_thousand_lines_over_a_stream_that_is_cut() -> None:
     """Output arrives complete and in order over a connection cut five times."""
     wanted = "".join(f"line {number}\n" for number in range(1, 100_001))
     with cutting.runtime("--link-url", "off") as port:
-        proxy = cutting.CuttingProxy(port, [200_000, 400_000, 600_000, 800_000, 1_000_000])
-        try:
+        with cutting.CuttingProxy(port, [200_000, 400_000, 600_000, 800_000, 1_000_000]) as proxy:
             with (
                 AgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
                 bay.session() as session,
@@ -364,6 +355,4 @@ def test_hundred_thousand_lines_over_a_stream_that_is_cut() -> None:
                 process = session.command.start("seq -f 'line %.0f' 100000")
                 assert process.stdout.read() == wanted
                 assert process.wait() == 0
-        finally:
-            proxy.close()
         assert proxy.cuts == 5

@@ -9,7 +9,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,23 +29,7 @@ from agentbay._transport.tree_scripts import read_tree_listing
 from tests import cutting
 from tests.at_once import sync_at_once
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def session() -> Iterator[Session]:
-    with AgentBay.local() as bay, bay.session() as session:
-        yield session
-
-
-@pytest.fixture(params=["by link", "by service"])
-def files(session: Session, request: pytest.FixtureRequest) -> Iterator[FileSystem]:
-    session.command.run("rm -rf ~/* /tmp/.agentbay*")
-    link = session.link_url
-    if request.param == "by service":
-        session.link_url = ""
-    yield session.file_system
-    session.link_url = link
+pytestmark = pytest.mark.slow
 
 
 def contents(root: Path) -> dict[str, object]:
@@ -389,8 +372,7 @@ def test_resumes_after_a_cut(tmp_path: Path) -> None:
     """Cuts in both directions cost only time."""
     make_tree(tmp_path / "a", 20)
     with cutting.runtime("--link-url", "off") as port:
-        proxy = cutting.CuttingProxy(port, [40_000, 41_000, 42_000, 140_000, 240_000])
-        try:
+        with cutting.CuttingProxy(port, [40_000, 41_000, 42_000, 140_000, 240_000]) as proxy:
             with (
                 AgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
                 bay.session() as session,
@@ -403,20 +385,18 @@ def test_resumes_after_a_cut(tmp_path: Path) -> None:
                         break
                     except ConnectionLost:
                         continue
-        finally:
-            proxy.close()
         assert proxy.cuts == 5
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
 
 
 @pytest.mark.soak
-def test_ten_thousand_files(session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_thousand_files(shared_session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten thousand files are pushed and pulled back identical."""
     make_tree(tmp_path / "a", 10_000)
     began = time.monotonic()
-    session.file_system.push(tmp_path / "a", "many")
+    shared_session.file_system.push(tmp_path / "a", "many")
     pushed = time.monotonic()
-    session.file_system.pull("many", tmp_path / "b")
+    shared_session.file_system.pull("many", tmp_path / "b")
     pulled = time.monotonic()
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
     with capsys.disabled():

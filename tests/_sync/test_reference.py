@@ -6,11 +6,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from agentbay import AgentBay, Session, BetaContextMount, ContextSync, CreateSessionParams
-
-pytestmark = pytest.mark.anyio
 
 
 def test_client() -> None:

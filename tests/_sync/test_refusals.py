@@ -7,7 +7,7 @@ import gc
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,6 @@ from agentbay import (
     SessionNotFoundError,
     ToolError,
 )
-
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    """A client of a private runtime, for all tests here."""
-    with AgentBay.local() as bay:
-        yield bay
 
 
 def refusal(call: Callable[..., Any], *args: Any) -> AgentBayError:

@@ -15,8 +15,6 @@ from tests.scripted import NOT_FOUND, Behaviour, Service, hang_up, late, nobody,
 
 from .calls import client, handle
 
-pytestmark = pytest.mark.anyio
-
 FOUND = ok({"SessionId": "session-x", "Status": "RUNNING"})
 UNPROCESSED = [
     refused("Throttling.User", 429),

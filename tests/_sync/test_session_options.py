@@ -16,8 +16,6 @@ from tests.scripted import NOT_FOUND, Service, ok, tool_says
 
 from .calls import client
 
-pytestmark = pytest.mark.anyio
-
 CREATED = ok({"Success": True, "SessionId": "session-new"})
 GET = "curl -sS -m 20 --noproxy '' -x $http_proxy http://{}/ 2>&1"
 

@@ -33,8 +33,6 @@ from tests.scripted import Service, hang_up, http, ok, refused
 
 from .calls import client, handle
 
-pytestmark = pytest.mark.anyio
-
 
 def reach(session: Session, state: str) -> None:
     """Wait until the session is in a state."""

@@ -10,8 +10,6 @@ import pytest
 
 from agentbay import AgentBay, ConfigurationError, CreateSessionParams, InvalidRequestError
 
-pytestmark = pytest.mark.anyio
-
 SKILL = "---\nname: {}\ndescription: |\n  Reads {} files.\n---\n# How\n"
 
 

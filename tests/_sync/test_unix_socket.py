@@ -18,10 +18,7 @@ from agentbay._websocket import SyncWebSocket, WebSocketEndpoint
 
 from .test_links import SERVER
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux"),
-]
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux")
 KEY = "the-key-of-the-tests"
 
 

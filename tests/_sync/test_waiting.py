@@ -21,8 +21,6 @@ from tests.scripted import NOT_FOUND, Peer, Request, Service, ok, refused, tool_
 
 from .calls import client, handle
 
-pytestmark = pytest.mark.anyio
-
 BUSY = refused("ServiceUnavailable", 503)
 
 

@@ -19,7 +19,6 @@ from tests import cutting
 from tests.scripted import Service, tool_says
 from tests.scripted_ws import Peer, WsServer
 
-pytestmark = pytest.mark.anyio
 HOME = "/home/wuying"
 NEVER = 3600.0  # seconds between two looks, for a watch that shall live of pushes alone
 
@@ -156,27 +155,23 @@ def test_watch_without_a_websocket(session: Session, place: str) -> None:
 def test_watch_over_a_connection_that_is_cut() -> None:
     """No change is lost or repeated over a connection that breaks."""
     writing = 'for i in $(seq 1000 1119); do : > "w/$i"; sleep 0.01; done'
-    with cutting.runtime() as port:
-        proxy = cutting.CuttingProxy(port, [])
-        try:
-            with (
-                AgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
-                bay.session() as session,
-            ):
-                session.file_system.create_directory("w")
-                with session.file_system.watch("w", interval=NEVER) as changes:
-                    session.command.start(writing)
-                    seen = []
-                    for number in range(120):
-                        if number in (10, 40, 70):
-                            proxy.cut()
-                        seen += next_names(changes, 1)
-                    assert seen == [f"{number}" for number in range(1000, 1120)]
-                    proxy.cut()
-                    session.file_system.delete_file("w/1000")
-                    assert next_names(changes, 1) == ["1000"]
-        finally:
-            proxy.close()
+    with cutting.runtime() as port, cutting.CuttingProxy(port, []) as proxy:
+        with (
+            AgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
+            bay.session() as session,
+        ):
+            session.file_system.create_directory("w")
+            with session.file_system.watch("w", interval=NEVER) as changes:
+                session.command.start(writing)
+                seen = []
+                for number in range(120):
+                    if number in (10, 40, 70):
+                        proxy.cut()
+                    seen += next_names(changes, 1)
+                assert seen == [f"{number}" for number in range(1000, 1120)]
+                proxy.cut()
+                session.file_system.delete_file("w/1000")
+                assert next_names(changes, 1) == ["1000"]
 
 
 def test_service_that_numbers_nothing() -> None:

@@ -14,7 +14,7 @@ from agentbay import Session, Watch
 from agentbay._concurrency import sync_sleep
 from tests.local.traces import unique_seconds
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 HOME = "/home/wuying"
 NEVER = 3600.0  # seconds between two looks, for a watch that shall live of pushes alone
 SET_LIMIT = """

@@ -38,8 +38,6 @@ from agentbay._transport.deadline import Deadline
 from agentbay._websocket import SyncEvent, SyncQueue, SyncWorker
 from tests.scripted_ws import MuteServer, Peer, WsServer
 
-pytestmark = pytest.mark.anyio
-
 TOKEN = "token-that-nobody-may-see"
 ASK = {"method": "m", "params": {"a": 1}}
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, closing
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,7 +23,7 @@ def client_by(way: str, bay: AgentBay) -> Iterator[AgentBay]:
     port = urlsplit(url).port
     assert port is not None
     with httpx.Client(trust_env=False) as mine:
-        with closing(CuttingProxy(port, [])) as proxy:
+        with CuttingProxy(port, []) as proxy:
             with AgentBay(
                 key,
                 Config(endpoint=url),

@@ -121,6 +121,12 @@ class Child:
         self._reader = threading.Thread(target=self._read_standard_error, daemon=True)
         self._reader.start()
 
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def _read_standard_error(self) -> None:
         assert self.process.stderr is not None
         self.error_lines.extend(self.process.stderr)
@@ -134,6 +140,12 @@ class Child:
         """Wait for its end, and return its standard error."""
         self._reader.join(PATIENCE)
         return "".join(self.error_lines)
+
+    def failure(self) -> str:
+        """Return what it says, which must not start."""
+        with self:
+            assert (self.line, self.process.wait(PATIENCE)) == ("", 1)
+            return self.standard_error()
 
     def close_stdin(self) -> int:
         assert self.process.stdin is not None
@@ -158,10 +170,7 @@ class Child:
 def embedded(state_dir: Path | None = None, *options: str, **more: Any) -> Iterator[tuple[Child, Wire]]:
     """Run `python -m agentbay.local` and yield a client of it."""
     where = ["--state-dir", str(state_dir)] if state_dir else []
-    child = Child(["-m", "agentbay.local", "--log-level=warning", *where, *options], **more)
-    try:
+    with Child(["-m", "agentbay.local", "--log-level=warning", *where, *options], **more) as child:
         wire = Wire(child.url)
         with wire.http:
             yield child, wire
-    finally:
-        child.release()

@@ -127,9 +127,6 @@ def test_nothing_to_run_it_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_published_is_for_containers() -> None:
     """A runtime of this machine refuses to listen at all addresses without TLS."""
-    child = Child(["-m", "agentbay.local", "--published=loopback"], key=KEY)
-    try:
+    with Child(["-m", "agentbay.local", "--published=loopback"], key=KEY) as child:
         assert child.line == ""
         assert "--published" in child.standard_error()
-    finally:
-        child.release()

@@ -177,14 +177,11 @@ def test_records_are_pruned(tmp_path: Path):
 def test_a_damaged_database(tmp_path: Path, damage: bytes):
     """A damaged database is named in the error and left as it is."""
     (tmp_path / "sessions.db").write_bytes(damage)
-    child = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
-    try:
+    with Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)]) as child:
         assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
         assert f"The database {tmp_path}/sessions.db cannot be used: " in child.standard_error()
         assert "another --state-dir" in child.standard_error()
         assert "Traceback" not in child.standard_error()
-    finally:
-        child.release()
     assert (tmp_path / "sessions.db").read_bytes() == damage
 
 
@@ -207,14 +204,11 @@ class SmallDisk:
 
     @contextlib.contextmanager
     def runtime(self) -> Any:
-        child = self.start()
-        try:
+        with self.start() as child:
             wire = Wire(child.url)
             self.seen = Path(f"/proc/{child.process.pid}/root{self._who.directory}")
             with wire.http:
                 yield child, wire
-        finally:
-            child.release()
 
     def fill(self) -> None:
         # as its user: to root of another namespace, nothing here can belong
@@ -262,11 +256,8 @@ def test_a_full_disk(who: User, tmp_path: Path):
 
 def test_a_disk_that_is_full_at_the_start(who: User):
     """A runtime that cannot begin to keep its state says so in one line."""
-    child = SmallDisk(who).start(full=True)
-    try:
+    with SmallDisk(who).start(full=True) as child:
         assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
         complaints = [line for line in child.standard_error().splitlines() if not line.startswith("head:")]
         assert len(complaints) == 1
         assert "cannot be" in complaints[0]
-    finally:
-        child.release()

@@ -13,8 +13,6 @@ import pytest
 
 from agentbay import AgentBay, AsyncAgentBay, AsyncSession, CommandTimeoutError, Session
 
-pytestmark = pytest.mark.anyio
-
 # two of a group, one of a session of its own, and three that nobody is the parent of: of these, one has an empty
 # environment and one an environment of 200 KB
 FAMILY = (

@@ -16,12 +16,12 @@ CONTENT = random.Random(1).randbytes(48 << 20)
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
-    child = Child(["-m", "agentbay.local", "--session-disk", "80MiB"])
-    try:
-        with AgentBay(KEY, cfg=Config(endpoint=child.url)) as bay, bay.session() as made:
-            yield made
-    finally:
-        child.release()
+    with (
+        Child(["-m", "agentbay.local", "--session-disk", "80MiB"]) as child,
+        AgentBay(KEY, cfg=Config(endpoint=child.url)) as bay,
+        bay.session() as made,
+    ):
+        yield made
 
 
 def check_usable(session: Session) -> None:

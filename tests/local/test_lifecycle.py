@@ -53,7 +53,6 @@ def test_every_transition(before: SessionState, after: SessionState):
     assert lifecycle.state is before
 
 
-@pytest.mark.anyio
 async def test_pause_during_an_operation(tmp_path: Path):
     """An operation that meets a pause half-way is refused as on a paused session."""
     sandboxes = await SandboxManager.start()
@@ -87,7 +86,6 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.anyio
 async def test_transitions_that_fail(tmp_path: Path):
     """A pause or resumption that fails or is cancelled leaves the session in the state before, and usable."""
     sandboxes = await SandboxManager.start()

@@ -11,14 +11,11 @@ from urllib.request import urlopen
 
 import anyio
 import httpx
-import pytest
 from jsonschema import Draft202012Validator
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 
 from agentbay.testing import LocalRuntime, local_runtime
-
-pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager

@@ -98,9 +98,6 @@ def test_without_isolation(tmp_path):
 )
 def test_bad_options(options, said):
     """What cannot be is refused with its name and what it may be."""
-    child = Child(["-m", "agentbay.local", *options])
-    try:
+    with Child(["-m", "agentbay.local", *options]) as child:
         assert child.process.wait(PATIENCE) != 0
         assert said in child.standard_error()
-    finally:
-        child.release()

@@ -61,13 +61,10 @@ def limited(request: pytest.FixtureRequest) -> Iterator[tuple[Wire, Child]]:
         given |= PROCESSORS | {"--processes": "60"}
     options = [word for pair in given.items() for word in pair]
     start = ["-m", "agentbay.local"] if request.param == "groups" else ["-c", WITHOUT_GROUPS]
-    child = Child([*start, *options])
-    try:
+    with Child([*start, *options]) as child:
         wire = Wire(child.url)
         with wire.http:
             yield wire, child
-    finally:
-        child.release()
 
 
 def test_of_a_session(limited: tuple[Wire, Child]):
@@ -163,13 +160,10 @@ def test_processes_of_all_sessions_without_groups(limited: tuple[Wire, Child]):
 )
 def test_what_nothing_could_hold(options: tuple[str, ...], said: str, way_out: str):
     """A runtime that cannot hold a limit refuses to start."""
-    child = Child(["-c", WITHOUT_GROUPS, *options])
-    try:
+    with Child(["-c", WITHOUT_GROUPS, *options]) as child:
         assert (child.line, child.process.wait(30)) == ("", 1)
         assert said in child.standard_error()
         assert way_out in child.standard_error()
-    finally:
-        child.release()
 
 
 def test_the_default_has_no_such_limits():

@@ -42,60 +42,52 @@ async def made_by(manager: SandboxManager, root: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_the_same_as_made_by_the_sandbox(tmp_path: Path, umask: int) -> None:
+async def test_the_same_as_made_by_the_sandbox(tmp_path: Path, umask: int) -> None:
     """A prepared directory holds what a sandbox makes in an empty one, and the sandbox makes nothing more."""
     ahead, empty = tmp_path / "ahead", tmp_path / "empty"
-
-    async def body() -> None:
-        manager = await SandboxManager.start()
-        try:
-            former = os.umask(umask)
-            manager.prepare_root(ahead)
-            os.umask(former)
-            prepared = describe(ahead)
-            inodes = {name: (ahead / name).lstat().st_ino for name in prepared}
-            assert await made_by(manager, ahead) == prepared == await made_by(manager, empty)
-            assert {name: (ahead / name).lstat().st_ino for name in prepared} == inodes
-        finally:
-            await manager.close()
-
     for directory in (ahead, empty):
         directory.mkdir()
-    asyncio.run(body())
+    manager = await SandboxManager.start()
+    try:
+        former = os.umask(umask)
+        manager.prepare_root(ahead)
+        os.umask(former)
+        prepared = describe(ahead)
+        inodes = {name: (ahead / name).lstat().st_ino for name in prepared}
+        assert await made_by(manager, ahead) == prepared == await made_by(manager, empty)
+        assert {name: (ahead / name).lstat().st_ino for name in prepared} == inodes
+    finally:
+        await manager.close()
 
 
-def test_how_many() -> None:
+async def test_how_many() -> None:
     """Some are made ahead when the second was taken, more where more are taken, and none after the end."""
+    state_dir, filled, tasks = StateDirectory.open(None), list[Path](), set[asyncio.Task[None]]()
 
-    async def body() -> None:
-        state_dir, filled, tasks = StateDirectory.open(None), list[Path](), set[asyncio.Task[None]]()
+    def start_task(work: Coroutine[Any, Any, None]) -> None:
+        tasks.add(asyncio.create_task(work))
 
-        def start_task(work: Coroutine[Any, Any, None]) -> None:
-            tasks.add(asyncio.create_task(work))
+    async def settled() -> None:
+        while directories._refill_timer is not None or directories._is_refilling:
+            await asyncio.sleep(0.01)
 
-        async def settled() -> None:
-            while directories._refill_timer is not None or directories._is_refilling:
-                await asyncio.sleep(0.01)
-
-        directories = PreparedDirectories(state_dir, filled.append, start_task)
-        try:
-            assert directories.take("first").name == "first"
-            assert directories._refill_timer is None
-            assert directories.take("second").name == "second"
-            assert not filled  # nobody waits for it
-            await settled()
-            assert len(filled) == 4
-            taken = [directories.take(f"one of {number}") for number in range(6)]
-            assert [path.name for path in taken] == [f"one of {number}" for number in range(6)]
-            assert all(path.is_dir() for path in taken)
-            await settled()
-            assert len(directories._prepared) == 8
-            directories.take("last")
-            directories.close()
-            await asyncio.gather(*tasks)
-            assert len(directories._prepared) == 7
-        finally:
-            state_dir.close()
-        assert not state_dir.path.exists()
-
-    asyncio.run(body())
+    directories = PreparedDirectories(state_dir, filled.append, start_task)
+    try:
+        assert directories.take("first").name == "first"
+        assert directories._refill_timer is None
+        assert directories.take("second").name == "second"
+        assert not filled  # nobody waits for it
+        await settled()
+        assert len(filled) == 4
+        taken = [directories.take(f"one of {number}") for number in range(6)]
+        assert [path.name for path in taken] == [f"one of {number}" for number in range(6)]
+        assert all(path.is_dir() for path in taken)
+        await settled()
+        assert len(directories._prepared) == 8
+        directories.take("last")
+        directories.close()
+        await asyncio.gather(*tasks)
+        assert len(directories._prepared) == 7
+    finally:
+        state_dir.close()
+    assert not state_dir.path.exists()

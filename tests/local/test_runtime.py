@@ -67,13 +67,10 @@ def test_kill(tmp_path: Path):
 def test_kill_of_a_temporary_one(tmp_path: Path):
     """The temporary directory of a killed runtime is swept by the next."""
     for killed in (True, False):
-        child = Child(["-m", "agentbay.local"], TMPDIR=str(tmp_path))
-        try:
+        with Child(["-m", "agentbay.local"], TMPDIR=str(tmp_path)) as child:
             Wire(child.url).http.close()
             assert eventually(lambda: len(list(tmp_path.glob("agentbay-local-*"))) == 1)
             child.send(signal.SIGKILL) if killed else child.close_stdin()
-        finally:
-            child.release()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,25 +93,19 @@ def test_lock_is_removed_last(tmp_path: Path):
 def test_relative_home(tmp_path: Path):
     """A relative HOME or cache directory has nothing made in the working directory."""
     relative = {"HOME": "home", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config"}
-    child = Child(["-m", "agentbay.local"], python=("env", "-C", str(tmp_path), sys.executable), **relative)
-    try:
+    with Child(["-m", "agentbay.local"], python=("env", "-C", str(tmp_path), sys.executable), **relative) as child:
         wire = Wire(child.url)
         with wire.http, wire.session(ImageId="code_latest") as session:
             assert not wire.tool(session, "run_code", code="1", language="python").get("isError")
             assert list(tmp_path.iterdir()) == []
-    finally:
-        child.release()
 
 
 def test_second_runtime(tmp_path: Path):
     """A second runtime on the same state directory is refused."""
     with embedded(tmp_path) as (_, wire):
-        second = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
-        assert (second.line, second.process.wait(PATIENCE)) == ("", 1)
-        assert second.standard_error() == (
+        assert Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)]).failure() == (
             f"Another runtime uses the state directory {tmp_path}. Stop it, or choose another --state-dir.\n"
         )
-        second.release()
         assert wire.data("ListSession") == []
 
 
@@ -126,10 +117,7 @@ def test_errors_at_the_start(tmp_path: Path):
             (["--port", port], f"Port {port} of 127.0.0.1 cannot be used"),
             (["--state-dir", "/proc/x"], "The state directory /proc/x cannot be used"),
         ):
-            other = Child(["-m", "agentbay.local", *options])
-            assert (other.line, other.process.wait(PATIENCE)) == ("", 1)
-            assert text in other.standard_error()
-            other.release()
+            assert text in Child(["-m", "agentbay.local", *options]).failure()
 
 
 @pytest.mark.parametrize("kind", ["writable", "foreign"])
@@ -140,10 +128,8 @@ def test_state_directory_of_others(tmp_path: Path, kind: str):
     tmp_path.chmod(0o757 if kind == "writable" else 0o700)
     if kind == "foreign":
         os.chown(tmp_path, 12345, -1)
-    child = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
-    assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
-    assert f"the state directory {tmp_path}" in child.standard_error().replace("The state", "the state")
-    child.release()
+    said = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)]).failure()
+    assert f"the state directory {tmp_path}" in said.replace("The state", "the state")
 
 
 def test_short_keys():
@@ -178,8 +164,7 @@ def test_command_with_a_key_of_its_own(tmp_path: Path):
     """Without a key, `agentbay local` makes one of mode 0600 and uses it again."""
     keys = []
     for _ in range(2):
-        child = command("local", "--port", "0", "--state-dir", str(tmp_path), AGENTBAY_API_KEY="")
-        try:
+        with command("local", "--port", "0", "--state-dir", str(tmp_path), AGENTBAY_API_KEY="") as child:
             file = tmp_path / "key"
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             keys.append(file.read_text().strip())
@@ -196,22 +181,17 @@ def test_command_with_a_key_of_its_own(tmp_path: Path):
             assert "/view/login" not in log  # that is for terminals
             assert child.process.stdout is not None
             assert child.process.stdout.read() == ""
-        finally:
-            child.release()
     assert keys[0] == keys[1]
     assert len(keys[0]) > 60
 
 
 def test_command_with_a_given_key():
     """AGENTBAY_API_KEY is the key, and sessions see nothing of it."""
-    child = command("local", AGENTBAY_API_KEY=KEY)
-    try:
+    with command("local", AGENTBAY_API_KEY=KEY) as child:
         wire = Wire(child.url)
         with wire.http, wire.session() as session:
             assert KEY not in wire.stdout(session, "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
         assert child.send(signal.SIGINT) == 0
-    finally:
-        child.release()
 
 
 def test_doctor_and_version(capsys: pytest.CaptureFixture[str]):

@@ -57,20 +57,9 @@ def command(*arguments: str, key: str = KEY) -> Child:
     return Child(["-c", program, "local", *arguments], parent_pipe=False, AGENTBAY_API_KEY=key)
 
 
-def error_of(*arguments: str, key: str = KEY) -> str:
-    """What a command says that does not start."""
-    child = command(*arguments, key=key)
-    try:
-        assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
-        return child.standard_error()
-    finally:
-        child.release()
-
-
 def test_for_other_machines(certificate: dict[str, str]):
     """With TLS and a server name, every URL has that name."""
-    child = command("--host", NAME, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"])
-    try:
+    with command("--host", NAME, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"]) as child:
         assert child.line.startswith(f"agentbay local ready at https://{NAME.lower()}:")
         url = child.line.split()[-1]
         with AgentBay(KEY, cfg=Config(endpoint=url), verify=certificate["ca"]) as bay, bay.session() as session:
@@ -98,8 +87,6 @@ def test_for_other_machines(certificate: dict[str, str]):
         with pytest.raises(httpx.HTTPError):
             httpx.get(url.replace("https", "http") + "/healthz", trust_env=False)
         assert child.send(signal.SIGTERM) == 0
-    finally:
-        child.release()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"] if socket.has_dualstack_ipv6() else ["0.0.0.0"])
@@ -157,11 +144,8 @@ def test_streams_over_tls(certificate: dict[str, str]):
                 if b"42" in seen:
                     break
 
-    child = command("--tls-cert", certificate["cert"], "--tls-key", certificate["key"])
-    try:
+    with command("--tls-cert", certificate["cert"], "--tls-key", certificate["key"]) as child:
         asyncio.run(asyncio.wait_for(body(child.line.split()[-1]), PATIENCE))
-    finally:
-        child.release()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +184,7 @@ def test_invalid_options(certificate: dict[str, str], arguments: list[str], said
 def test_other_machines_need_a_chosen_key(certificate: dict[str, str], host: str):
     """A key that only this machine's files hold is no key for other machines."""
     arguments = ["--host", host, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"]]
-    assert "Set AGENTBAY_API_KEY" in error_of(*arguments, key="")
+    assert "Set AGENTBAY_API_KEY" in command(*arguments, key="").failure()
 
 
 def test_sizes():
@@ -218,13 +202,12 @@ def test_a_unix_socket(tmp_path: Path):
     """On a unix socket, the runtime serves its user only, through httpx's own transport."""
     path = tmp_path / "agentbay.sock"
     for killed in True, False:
-        child = command("--socket", str(path), "--state-dir", str(tmp_path / "state"))
-        try:
+        with command("--socket", str(path), "--state-dir", str(tmp_path / "state")) as child:
             assert child.line == f"agentbay local ready at unix:{path}\n"
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            assert "somebody listens there" in error_of("--socket", str(path))
+            assert "somebody listens there" in command("--socket", str(path)).failure()
             for other, kind in ((tmp_path, "directory"), (Path(__file__), "file")):
-                assert f"it is a {kind}, and a name that is free is wanted" in error_of("--socket", str(other))
+                assert f"it is a {kind}, and a name that is free is wanted" in command("--socket", str(other)).failure()
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=PATIENCE) as http:
                 bay = AgentBay(KEY, cfg=Config(endpoint="http://localhost"), http_client=http)
                 with bay.session() as session:
@@ -232,8 +215,6 @@ def test_a_unix_socket(tmp_path: Path):
                     assert session.file_system.write_file("x", "y").success
             child.send(signal.SIGKILL if killed else signal.SIGTERM)
             assert path.exists() is killed  # and the next one takes it over
-        finally:
-            child.release()
 
 
 def slow_call(wire: Wire, session: str, marker: str) -> dict[str, object]:
@@ -291,8 +272,7 @@ def test_a_second_signal(tmp_path: Path):
 
 def test_logs_hold_no_secret(tmp_path: Path):
     """The debug log has no key, token, command or file."""
-    child = command("--log-level", "debug", "--log-format", "json", "--state-dir", str(tmp_path))
-    try:
+    with command("--log-level", "debug", "--log-format", "json", "--state-dir", str(tmp_path)) as child:
         wire = Wire(child.url)
         with wire.http:
             context = wire.data("GetContext", Name="names", AllowCreate="true")["Id"]
@@ -309,8 +289,6 @@ def test_logs_hold_no_secret(tmp_path: Path):
             wire.http.post(made["LinkUrl"] + "/callTool", json={}, headers={"x-access-token": "secret-attempt"})
         assert child.send(signal.SIGTERM) == 0
         lines = [json.loads(line) for line in child.standard_error().splitlines()]
-    finally:
-        child.release()
     assert {"time", "level", "logger", "message"} <= set(lines[0])
     assert {f"created {session}", f"ended {session}"} <= {line["message"] for line in lines}
     assert any(re.search(r"action=GetLink\b", line["message"]) for line in lines)

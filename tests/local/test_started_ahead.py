@@ -236,7 +236,6 @@ def kept_directories(directory: Path) -> list[str]:
     return [path.name for path in directory.joinpath("sessions").iterdir() if path.name != "used"]
 
 
-@pytest.mark.anyio
 async def test_it_is_given_up_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sandbox that no session takes is ended, and the next use makes another."""
     monkeypatch.setattr(started_ahead, "_KEPT_SECONDS", 0.5)
@@ -248,7 +247,6 @@ async def test_it_is_given_up_after_a_while(tmp_path: Path, monkeypatch: pytest.
         assert pool.take("linux_latest", "none", {}) is None
 
 
-@pytest.mark.anyio
 async def test_it_is_taken_once_and_by_the_same_network_only(tmp_path: Path) -> None:
     """One session gets it, if its network and variables are those that it was made with."""
     async with pool_after_a_desktop(tmp_path) as pool, asyncio.timeout(PATIENCE):
@@ -265,7 +263,6 @@ async def test_it_is_taken_once_and_by_the_same_network_only(tmp_path: Path) -> 
         assert pool.take("linux_latest", "none", {}) is None
 
 
-@pytest.mark.anyio
 async def test_not_with_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is short of memory keeps it for the sessions."""
     monkeypatch.setattr(started_ahead, "available_memory", lambda: (1 << 30) - 1)

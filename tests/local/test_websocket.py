@@ -206,7 +206,6 @@ def test_end_of_the_session(wire: Wire, session: str) -> None:
     assert caught.value.rcvd.code == 1001
 
 
-@pytest.mark.anyio
 async def test_slow_client_does_not_hold_up_others() -> None:
     """A client that disconnects or reads nothing does not hold up the others."""
     hub, taken = WebSocketHub(), list[str]()

@@ -112,8 +112,7 @@ def resident_bytes(pid: int) -> int:
 
 def test_fuzzing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For ten minutes, nothing but the session itself dies of what it sends."""
-    child = Child([RUNTIME, "--log-level=error", "--state-dir", str(tmp_path)])
-    try:
+    with Child([RUNTIME, "--log-level=error", "--state-dir", str(tmp_path)]) as child:
         wire, rounds, end = Wire(child.url), 0, time.monotonic() + SECONDS
         with wire.http, ThreadPoolExecutor(3) as threads:
             victim = wire.create()
@@ -134,5 +133,3 @@ def test_fuzzing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             print(f"\nfuzzing: seed {SEED}, {rounds} sessions in {SECONDS:.0f} s, {grown >> 20} MiB more")
         assert "Traceback" not in complaints, f"seed {SEED}\n{complaints}"
         assert grown < MAX_GROWN_BYTES
-    finally:
-        child.release()

@@ -12,7 +12,7 @@ import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
 
-pytestmark = [pytest.mark.anyio, pytest.mark.soak]
+pytestmark = pytest.mark.soak
 CYCLES = int(os.environ.get("AGENTBAY_SOAK_CYCLES", "10000"))
 SESSIONS = int(os.environ.get("AGENTBAY_SOAK_SESSIONS", "1000"))
 

@@ -245,14 +245,11 @@ def test_unusable_urls(object_store: ObjectStoreServer):
         ("oss://bucket", "needs an endpoint"),
         (f"s3://no-such-bucket?endpoint={endpoint}&region=us-east-1", "NoSuchBucket"),
     ):
-        child = Child(["-m", "agentbay.local", "--context-store", url], **CREDENTIALS, NO_PROXY="127.0.0.1")
-        try:
+        with Child(["-m", "agentbay.local", "--context-store", url], **CREDENTIALS, NO_PROXY="127.0.0.1") as child:
             assert child.process.wait(60) == 1
             assert said in child.standard_error()
             assert "Traceback" not in child.standard_error()
             assert not any(secret in child.standard_error() for secret in ("hush", *CREDENTIALS.values()))
-        finally:
-            child.release()
 
 
 @pytest.mark.parametrize(

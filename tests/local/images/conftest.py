@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,57 +58,18 @@ class Registry:
         self.http.put(f"/v2/{name}/manifests/{tag}", content=content, headers=kind).raise_for_status()
         return digest(content)
 
-    def close(self) -> None:
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.http.close()
         self._process.terminate()
         self._process.wait()
-
-
-class CuttingProxy:
-    """Passes connections on to a port, and cuts each after a number of bytes."""
-
-    def __init__(self, port: int, cut_after: int) -> None:
-        self._port, self.cut_after, self.cuts = port, cut_after, 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
-            threading.Thread(target=_copy, args=(client, server), daemon=True).start()
-            left = self.cut_after
-            while left > 0 and (piece := server.recv(min(65536, left))):
-                left -= len(piece)
-                client.sendall(piece)
-            if left <= 0:
-                self.cuts += 1
-            for ended in (client, server):  # which also wakes the thread that reads from it
-                ended.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.close()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while piece := source.recv(65536):
-            target.sendall(piece)
-    except OSError:
-        return
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     if PROGRAM is None:
         pytest.skip("no docker-registry; scripts/test says how to get it")
-    made = Registry(tmp_path_factory.mktemp("registry"))
-    yield made
-    made.close()
+    with Registry(tmp_path_factory.mktemp("registry")) as made:
+        yield made

@@ -162,7 +162,6 @@ def test_variables_that_grow_are_refused(running: Wire, name: str) -> None:
     assert "characters" in job["Message"]
 
 
-@pytest.mark.anyio
 async def test_outputs_are_forgotten(tmp_path: Path) -> None:
     """What builds print takes a bounded part of the memory, however many there were."""
     state = StateDirectory.open(str(tmp_path / "state"))
@@ -234,7 +233,6 @@ def test_a_stopped_runtime_ends_builds(somebody: User) -> None:
         assert "unchanged" in build(wire, "RUN echo kept > /kept\n")["Output"]
 
 
-@pytest.mark.anyio
 async def test_abandoned_builds_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build that no client asks for any more is ended."""
     monkeypatch.setattr(service, "_ABANDONED_SECONDS", 1.0)

@@ -8,8 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,10 @@ from agentbay.local.images.errors import DamagedImage, ImageError, PullFailed
 from agentbay.local.images.reference import chosen_name, name_of, parse_reference
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
+from tests.cutting import CuttingProxy
+from tests.http_server import Handler, Server, serving
 from tests.local.images.builds import Built, digest, member, names, tar
-from tests.local.images.conftest import CuttingProxy, Registry
+from tests.local.images.conftest import Registry
 
 LAYERS = [tar(member(f"f{number}", os.urandom(400_000))) for number in range(3)]
 
@@ -71,16 +72,13 @@ def test_refusals_name_what_is_missing(registry: Registry, store: ImageStore) ->
 def test_cut_off_transfers_go_on(registry: Registry, store: ImageStore) -> None:
     """A transfer that is cut off again and again goes on where it ended."""
     registry.push("cut", "1", Built(LAYERS))
-    proxy = CuttingProxy(registry.port, 150_000)
-    try:
+    with CuttingProxy(registry.port, [150_000 * number for number in range(1, 8)]) as proxy:
         counts: list[int] = []
-        image = pull(store, f"{proxy.host}/cut:1", counts)
+        image = pull(store, f"127.0.0.1:{proxy.port}/cut:1", counts)
         assert proxy.cuts >= 6
         # each byte of a layer is transferred, and unpacked, once
         assert sum(counts[1:]) < 2.2 * counts[0]
         assert len(image.layers) == 3
-    finally:
-        proxy.close()
 
 
 def test_a_later_pull_goes_on(registry: Registry, store: ImageStore) -> None:
@@ -145,29 +143,21 @@ def test_two_pulls_at_once(registry: Registry, store: ImageStore) -> None:
     assert len(names(store.blobs.parent / "layers")) == 3
 
 
-class Liar(BaseHTTPRequestHandler):
+class Liar(Handler):
     """A registry whose answers a test chooses by path."""
 
     answers: dict[str, bytes]
 
     def do_GET(self) -> None:
         body = self.answers.get(self.path)
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-        self.wfile.write(body or b"")
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+        self.answer(404 if body is None else 200, body or b"")
 
 
 @pytest.fixture
 def liar() -> Iterator[tuple[str, dict[str, bytes]]]:
     handler = type("Handler", (Liar,), {"answers": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}", handler.answers  # type: ignore[attr-defined]
-        server.shutdown()
+    with serving(Server(handler)) as server:
+        yield server.host, handler.answers
 
 
 def test_lying_registries(liar: tuple[str, dict[str, bytes]], store: ImageStore) -> None:
@@ -203,32 +193,24 @@ def test_lying_registries(liar: tuple[str, dict[str, bytes]], store: ImageStore)
     assert names(store.blobs.parent / "layers") == []
 
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+Answer = Callable[[Handler], None]
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], str]]:
     """Start servers that answer as a function says, and return their hosts."""
-    servers: list[ThreadingHTTPServer] = []
+    with ExitStack() as running:
 
-    def start(answer: Answer) -> str:
-        handler = type("Handler", (Liar,), {"do_GET": answer})
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"127.0.0.1:{servers[-1].server_port}"
+        def start(answer: Answer) -> str:
+            handler = type("Answering", (Handler,), {"do_GET": answer})
+            return running.enter_context(serving(Server(handler))).host
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def _refer(status: int, header: str, value: str) -> Answer:
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(status)
-        request.send_header(header, value)
-        request.send_header("Content-Length", "0")
-        request.end_headers()
+    def answer(request: Handler) -> None:
+        request.answer(status, headers={header: value})
 
     return answer
 
@@ -255,7 +237,7 @@ def test_registries_lead_to_nothing_nearer(
     """A registry of the internet, or of another machine, leads the service to no server of its machine (SSRF)."""
     reached: list[str] = []
 
-    def victim(request: BaseHTTPRequestHandler) -> None:
+    def victim(request: Handler) -> None:
         reached.append(request.path)
         _refer(404, "X", "x")(request)
 
@@ -277,7 +259,7 @@ def test_a_registry_that_changes_its_address(
     """A name that means the internet first, and this machine next, leads nowhere (DNS rebinding)."""
     reached: list[str] = []
 
-    def answer(request: BaseHTTPRequestHandler) -> None:
+    def answer(request: Handler) -> None:
         reached.append(request.path)
         addresses["localhost"] = "127.0.0.1"
         _refer(307, "Location", "http://localhost:1/admin")(request)
@@ -294,7 +276,7 @@ def test_endless_logins_take_no_memory(serve: Callable[[Answer], str], store: Im
     """The answer of a login is read up to its bound, and not unpacked."""
     sent = [0]
 
-    def answer(request: BaseHTTPRequestHandler) -> None:
+    def answer(request: Handler) -> None:
         if not request.path.startswith("/token"):
             _refer(401, "WWW-Authenticate", f'Bearer realm="http://{request.headers["Host"]}/token"')(request)
             return
@@ -318,8 +300,7 @@ def test_login(tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatc
 
     secret = crypt.crypt("the-password", crypt.mksalt(crypt.METHOD_BLOWFISH))
     (tmp_path / "htpasswd").write_text(f"somebody:{secret}\n")
-    made = Registry(tmp_path, f"auth: {{htpasswd: {{realm: test, path: {tmp_path / 'htpasswd'}}}}}")
-    try:
+    with Registry(tmp_path, f"auth: {{htpasswd: {{realm: test, path: {tmp_path / 'htpasswd'}}}}}") as made:
         made.http.auth = ("somebody", "the-password")
         made.push("private", "1", Built(LAYERS[:1]))
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
@@ -330,8 +311,6 @@ def test_login(tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatc
         (tmp_path / "auth.json").write_text(json.dumps({"auths": {made.host: {"auth": login}}}))
         assert pull(store, f"{made.host}/private:1").names == [f"{made.host}/private:1"]
         assert "the-password" not in repr(find_credentials(made.host))
-    finally:
-        made.close()
 
 
 @pytest.mark.parametrize(

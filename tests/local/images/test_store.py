@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gzip
 import io
@@ -24,7 +23,7 @@ from agentbay.local.images.archives import import_archive
 from agentbay.local.images.blob_files import upload_path
 from agentbay.local.images.errors import DamagedImage, ImageError
 from agentbay.local.images.importing import Importer
-from agentbay.local.images.service import ImageService, Job
+from agentbay.local.images.service import ImageService
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
 from tests.local.images.builds import Built, digest, directory, member, names, symlink, tar
@@ -307,14 +306,9 @@ async def _fail() -> Image:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_task_that_fails_ends_its_job(state: StateDirectory) -> None:
+async def test_a_task_that_fails_ends_its_job(state: StateDirectory) -> None:
     """Whatever a job fails by, whoever waits for it hears of that."""
-
-    async def run() -> Job:
-        service = ImageService(state, None)
-        job = service.start_task(_fail())
-        await service.close()
-        return job
-
-    job = asyncio.run(run())
+    service = ImageService(state, None)
+    job = service.start_task(_fail())
+    await service.close()
     assert (job.state, job.error is not None and job.error.status_code) == ("failed", 500)

@@ -9,8 +9,6 @@ from agentbay.local.kernels import kernel
 from tests.local.kernels.conftest import LIMITS, KernelRunner, written
 from tests.local.traces import PATIENCE
 
-pytestmark = pytest.mark.anyio
-
 MIB = 1 << 20
 KEEP = {"python": "kept = 1", "javascript": "var kept = 1", "r": "kept <- 1", "java": "int kept = 1;"}
 ENDLESS = {

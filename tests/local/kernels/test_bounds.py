@@ -13,8 +13,6 @@ from agentbay.local.kernels.connection import MAX_FRAME_BYTES, BadFrame, FramePr
 from agentbay.local.kernels.execution_output import MIB, ExecutionOutput
 from tests.local.kernels.conftest import KernelRunner, written
 
-pytestmark = pytest.mark.anyio
-
 # finds the socket of the kernel that runs this, and sends frames
 ATTACK = """
 import json, os, socket

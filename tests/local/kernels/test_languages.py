@@ -12,8 +12,6 @@ from agentbay.local.kernels.kernel_manager import CodeRequestRejected, KernelMan
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 from tests.local.kernels.conftest import KernelRunner
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize(
     ("language", "advice"),

@@ -9,7 +9,7 @@ import pytest
 from agentbay.local.kernels.execution_output import MIB
 from tests.local.kernels.conftest import KernelRunner, written
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("runner", ["warm", "cold"], indirect=True)]
+pytestmark = pytest.mark.parametrize("runner", ["warm", "cold"], indirect=True)
 
 RESIDENT_MIB = "int(open('/proc/self/statm').read().split()[1]) * 4 // 1024"
 

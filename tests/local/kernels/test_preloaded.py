@@ -11,8 +11,6 @@ from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 from tests.local.kernels.conftest import LIMITS, KernelRunner
 
-pytestmark = pytest.mark.anyio
-
 # It writes a module where pip would, so that this takes no time.
 INSTALL = (
     "import sysconfig\nwith open(f\"{sysconfig.get_path('purelib')}/%s.py\", 'w') as file: file.write('VERSION = 99')\n"

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import ssl
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import trustme
+
+from tests import http_server
+from tests.http_server import Handler, Server
 
 WHEEL = "agentbay_trial-1.0-py3-none-any.whl"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Echo(Handler):
     """Echoes requests, and serves a package index at `/simple/`."""
-
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         if self.path.startswith("/simple/"):
@@ -41,18 +40,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
         else:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = self.body()
         self._send(f"{len(body)} bytes, {hashlib.sha256(body).hexdigest()}\n".encode())
 
     def _send(self, body: bytes, kind: str = "text/plain") -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        """Write no log."""
+        self.answer(200, body, {"content-type": kind})
 
 
 def wheel() -> bytes:
@@ -73,17 +65,10 @@ def wheel() -> bytes:
 @contextmanager
 def serving(authority: trustme.CA | None = None, address: str = "127.0.0.1") -> Iterator[int]:
     """Serve on a port of its own, over TLS if there is an authority."""
-    server = ThreadingHTTPServer((address, 0), Handler)
-    server.daemon_threads = True
+    server = Server(Echo, address)
     if authority is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(context)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server.serving(server):
+        yield server.server_port

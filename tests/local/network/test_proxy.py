@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.local.sandbox.conftest import sandbox_factory
 from tests.local.traces import PATIENCE, eventually
 
 CURL = "curl -sS -m 30 --noproxy '' "
-RunWithProxy = Callable[[Iterable[str], Callable[["ProxiedSandbox"], Awaitable[None]]], None]
+MakeProxied = Callable[..., AbstractAsyncContextManager["ProxiedSandbox"]]
 
 
 class ProxiedSandbox:
@@ -45,35 +46,23 @@ class ProxiedSandbox:
 
 
 @pytest.fixture
-def run_with_proxy(tmp_path: Path) -> RunWithProxy:
-    """Return a function that runs a coroutine with a proxied sandbox."""
+def proxied(tmp_path: Path) -> MakeProxied:
+    """Return a function that makes a proxied sandbox for a block."""
 
-    def run(
-        rules: Iterable[str],
-        body: Callable[[ProxiedSandbox], Awaitable[None]],
-        *,
-        own_port: int = 0,
-        more: Iterable[EgressRule] = (),
-    ):
-        async def whole() -> None:
-            async with sandbox_factory(tmp_path) as factory:
-                sandbox = await factory.make(network="proxy")
-                listener = sandbox.take_proxy_listener()
-                assert listener is not None
-                assert sandbox.take_proxy_listener() is None
-                egress_proxy = EgressProxy(
-                    listener, EgressDialer(map(parse_rule, rules), own_port=own_port, load_more_rules=lambda: more)
-                )
-                try:
-                    await asyncio.wait_for(
-                        body(ProxiedSandbox(sandbox, egress_proxy, tmp_path / "sandbox-1")), 2 * PATIENCE
-                    )
-                finally:
-                    egress_proxy.close()
+    @asynccontextmanager
+    async def make(
+        rules: Iterable[str], *, own_port: int = 0, more: Iterable[EgressRule] = ()
+    ) -> AsyncIterator[ProxiedSandbox]:
+        async with asyncio.timeout(2 * PATIENCE), sandbox_factory(tmp_path) as factory:
+            sandbox = await factory.make(network="proxy")
+            listener = sandbox.take_proxy_listener()
+            assert listener is not None
+            assert sandbox.take_proxy_listener() is None
+            dialer = EgressDialer(map(parse_rule, rules), own_port=own_port, load_more_rules=lambda: more)
+            with closing(EgressProxy(listener, dialer)) as egress_proxy:
+                yield ProxiedSandbox(sandbox, egress_proxy, tmp_path / "sandbox-1")
 
-        asyncio.run(whole())
-
-    return run
+    return make
 
 
 @pytest.fixture(autouse=True)
@@ -83,12 +72,11 @@ def no_system_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def test_http_and_tunnels(run_with_proxy):
+async def test_http_and_tunnels(proxied):
     """Requests and tunnels reach allowed hosts, without a trace of the proxy."""
     authority = trustme.CA()
     with serving() as port, serving(authority) as secure:
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied([f"localhost:{port}", f"localhost:{secure}"]) as inside:
             authority.cert_pem.write_to_path(str(inside.directory / "home/ca.pem"))
             done = await inside.sh(f"{CURL} http://localhost:{port}/a/b?c=d%20e")
             lines = done.stdout.decode().splitlines()
@@ -104,14 +92,11 @@ def test_http_and_tunnels(run_with_proxy):
                 done = await inside.sh(f"{sent} | {CURL} {more} --data-binary @- http://localhost:{port}/")
                 assert done.stdout.decode() == f"3000000 bytes, {digest}\n", done
 
-        run_with_proxy([f"localhost:{port}", f"localhost:{secure}"], body)
 
-
-def test_pip(run_with_proxy):
+async def test_pip(proxied):
     """pip downloads through the proxy, and shows why a host is refused."""
     with serving() as port:
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied([f"localhost:{port}"]) as inside:
             pip = f"NO_PROXY= no_proxy= {sys.executable} -m pip --disable-pip-version-check --isolated download"
             done = await inside.sh(f"{pip} --no-deps -d w -i http://localhost:{port}/simple agentbay-trial; ls w")
             assert done.stdout.decode().splitlines()[-1] == WHEEL, done
@@ -120,14 +105,11 @@ def test_pip(run_with_proxy):
             done = await inside.sh(f"{pip} --no-deps --retries 1 -i https://other.test/simple agentbay-trial")
             assert b"403 agentbay: other.test:443 is not allowed" in done.stdout + done.stderr, done
 
-        run_with_proxy([f"localhost:{port}"], body)
 
-
-def test_refusals_name_the_option(run_with_proxy):
+async def test_refusals_name_the_option(proxied):
     """A refusal names --allow-host, and the name is not resolved."""
     with serving() as port:
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied(["gone.test"]) as inside:
             done = await inside.sh(f"{CURL} -i http://localhost:{port}/")
             assert done.stdout.startswith(b"HTTP/1.1 403 agentbay: localhost")
             assert f"start the runtime with --allow-host localhost:{port}.\n".encode() in done.stdout
@@ -139,10 +121,8 @@ def test_refusals_name_the_option(run_with_proxy):
             assert done.stdout.splitlines()[0] == b"7"
             assert len(done.stdout.splitlines()) == 2  # a heading and no route
 
-        run_with_proxy(["gone.test"], body)
 
-
-def test_more_rules_are_loaded_once(run_with_proxy):
+async def test_more_rules_are_loaded_once(proxied):
     """Slow rules are loaded once, before the first refusal."""
     with serving() as port:
         asked: list[int] = []
@@ -155,13 +135,11 @@ def test_more_rules_are_loaded_once(run_with_proxy):
             def __iter__(self):
                 return iter(more())
 
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied([], more=Late()) as inside:
             answers = await asyncio.gather(*(inside.sh(f"{CURL} http://localhost:{port}/") for _ in range(3)))
             assert all(done.stdout.startswith(b"GET /") for done in answers)
             await inside.sh(f"{CURL} http://localhost:1/")
             assert asked == [1]
-
-        run_with_proxy([], body, more=Late())
 
 
 LOOPBACK_NAMES = ["localhost", "127.0.0.1", "127.1", "0x7f000001", "2130706433", "017700000001", "0.0.0.0", "[::1]",
@@ -171,11 +149,12 @@ LOOPBACK_NAMES = ["localhost", "127.0.0.1", "127.1", "0x7f000001", "2130706433",
 @pytest.mark.parametrize(
     "rules", [["*:{port}"], ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}", "0.0.0.0:{port}"]]
 )
-def test_own_port_by_any_name(run_with_proxy, rules):
+async def test_own_port_by_any_name(proxied, rules):
     """No spelling and no rule reaches the runtime's own port."""
     with serving() as port, serving() as other:
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied(
+            [*(rule.format(port=port) for rule in rules), f"127.0.0.1:{other}"], own_port=port
+        ) as inside:
             for host in LOOPBACK_NAMES:
                 for request in (f"CONNECT {host}:{port} HTTP/1.1", f"GET http://{host}:{port}/ HTTP/1.1"):
                     answer = await inside.raw(f"{request}\r\nHost: {host}:{port}\r\n\r\n".encode())
@@ -183,16 +162,13 @@ def test_own_port_by_any_name(run_with_proxy, rules):
             answer = await inside.raw(f"GET http://127.0.0.1:{other}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert answer.startswith(b"HTTP/1.1 200")
 
-        run_with_proxy([*(rule.format(port=port) for rule in rules), f"127.0.0.1:{other}"], body, own_port=port)
 
-
-def test_dns_rebinding(run_with_proxy, monkeypatch):
+async def test_dns_rebinding(proxied, monkeypatch):
     """A pattern covers no private address, and a name is resolved only once."""
     with serving() as port:
         answers = [["127.0.0.1"], ["1.1.1.1", "127.0.0.1"], ["169.254.169.254"], ["::ffff:10.0.0.1"]]
         asked: list[str] = []
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied([f"*.test:{port}"]) as inside:
             loop = asyncio.get_running_loop()
             real = loop.getaddrinfo
 
@@ -210,8 +186,6 @@ def test_dns_rebinding(run_with_proxy, monkeypatch):
                 answer = await inside.raw(f"CONNECT rebind.test:{port} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 assert answer.startswith(b"HTTP/1.1 403 agentbay: rebind.test is not a public address"), answer
             assert len(asked) == len(answers)  # each name is looked up once
-
-        run_with_proxy([f"*.test:{port}"], body)
 
 
 @pytest.mark.parametrize(
@@ -233,23 +207,19 @@ def test_dns_rebinding(run_with_proxy, monkeypatch):
         "nonsense",
     ],
 )
-def test_ambiguous_requests(run_with_proxy, request_):
+async def test_ambiguous_requests(proxied, request_):
     """A request that two parsers could read differently is refused."""
     with serving() as port:
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied([f"localhost:{port}"]) as inside:
             text = request_.format(here=f"localhost:{port}", there=f"127.0.0.1:{port}")
             answer = await inside.raw(text.encode() + b"\r\n\r\n")
             assert answer.split(b" ", 2)[1] in (b"400", b"403"), answer
 
-        run_with_proxy([f"localhost:{port}"], body)
 
-
-def test_one_request_per_connection(run_with_proxy):
+async def test_one_request_per_connection(proxied):
     """A second request is dropped, and the server sees the allowed host."""
     with serving() as port:
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied([f"localhost:{port}"]) as inside:
             first = (
                 f"GET http://localhost:{port}/1 HTTP/1.1\r\nHost: inner.test\r\nConnection: x-drop\r\nX-Drop: 1\r\n\r\n"
             )
@@ -260,15 +230,12 @@ def test_one_request_per_connection(run_with_proxy):
             assert b"inner.test" not in answer
             assert b"x-drop" not in answer.partition(b"\r\n\r\n")[2]
 
-        run_with_proxy([f"localhost:{port}"], body)
 
-
-def test_close_and_connection_limit(run_with_proxy, monkeypatch):
+async def test_close_and_connection_limit(proxied, monkeypatch):
     """Connections beyond the limit wait, and closing breaks off all."""
     monkeypatch.setattr(proxy_request, "_HALF_CLOSED_TIMEOUT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, serving() as port:
-
-        async def body(inside: ProxiedSandbox) -> None:
+        async with proxied([f"127.0.0.1:{silent.getsockname()[1]}", f"localhost:{port}"]) as inside:
             silent_port = silent.getsockname()[1]
             hold = f"CONNECT 127.0.0.1:{silent_port} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
             held = []
@@ -289,10 +256,8 @@ def test_close_and_connection_limit(run_with_proxy, monkeypatch):
                 writer.close()
             assert eventually(lambda: not inside.proxy._tasks)
 
-        run_with_proxy([f"127.0.0.1:{silent.getsockname()[1]}", f"localhost:{port}"], body)
 
-
-def test_through_the_system_proxy(run_with_proxy, monkeypatch, tmp_path):
+async def test_through_the_system_proxy(proxied, monkeypatch, tmp_path):
     """The machine's own proxy is used, with credentials that sandboxes do not see."""
     seen: list[bytes] = []
 
@@ -304,7 +269,7 @@ def test_through_the_system_proxy(run_with_proxy, monkeypatch, tmp_path):
         await writer.drain()
         writer.close()
 
-    async def body(inside: ProxiedSandbox) -> None:
+    async with proxied(["*", "far.test", "far.test:8443"], own_port=8443) as inside:
         server = await asyncio.start_server(upstream, "127.0.0.1", 0)
         url = f"http://me:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
         monkeypatch.setenv("http_proxy", url)
@@ -320,10 +285,8 @@ def test_through_the_system_proxy(run_with_proxy, monkeypatch, tmp_path):
         assert len(seen) == 2
         server.close()
 
-    run_with_proxy(["*", "far.test", "far.test:8443"], body, own_port=8443)
 
-
-def test_patterns_behind_the_system_proxy(run_with_proxy, monkeypatch):
+async def test_patterns_behind_the_system_proxy(proxied, monkeypatch):
     """A pattern covers public addresses only, also where another proxy resolves the name."""
     answers = {"public.test": "1.1.1.1", "intranet.corp": "10.1.2.3", "db.example.lan": "::ffff:0:7f00:1"}
     seen: list[bytes] = []
@@ -333,7 +296,7 @@ def test_patterns_behind_the_system_proxy(run_with_proxy, monkeypatch):
         writer.write(b"HTTP/1.1 204 No\r\n\r\n")
         writer.close()
 
-    async def body(inside: ProxiedSandbox) -> None:
+    async with proxied(["*"]) as inside:
         loop = asyncio.get_running_loop()
         real = loop.getaddrinfo
 
@@ -355,5 +318,3 @@ def test_patterns_behind_the_system_proxy(run_with_proxy, monkeypatch):
         assert b" 204 " in await inside.raw(b"GET http://public.test/x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert seen == [b"GET http://public.test:80/x HTTP/1.1"]
         server.close()
-
-    run_with_proxy(["*"], body)

@@ -9,7 +9,6 @@ from agentbay.local.outbound.fetch import stream_request
 from agentbay.local.outbound.storage import OssClient
 
 pytest.importorskip("obstore")
-pytestmark = pytest.mark.anyio
 
 
 async def test_signing_connects_nowhere() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,16 +28,16 @@ class SandboxFactory:
     async def make(self, **options: Any) -> Sandbox:
         self.made += 1
         root = self.directory / f"sandbox-{self.made}"
-        root.mkdir(exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         return await self.manager.create(SandboxSpec(root=root, **options))
 
 
 @asynccontextmanager
-async def sandbox_factory(directory: Path) -> AsyncIterator[SandboxFactory]:
-    manager = await SandboxManager.start()
+async def sandbox_factory(directory: Path, **options: Any) -> AsyncIterator[SandboxFactory]:
+    manager = await SandboxManager.start(**options)
     try:
-        assert manager._end_of_trial is not None
-        await manager._end_of_trial  # its descriptors are not to be closed between two counts
+        if manager._end_of_trial is not None:
+            await manager._end_of_trial  # its descriptors are not to be closed between two counts
         yield SandboxFactory(manager, directory)
     finally:
         await manager.close()
@@ -57,18 +59,21 @@ async def grows(file: Path, size: int = 0) -> int:
     return found
 
 
-AsyncTest = Callable[[SandboxFactory], Awaitable[None]]
-
-
 @pytest.fixture
-def run_async(tmp_path: Path) -> Callable[[AsyncTest], None]:
-    """Return a function that runs an asynchronous test with a sandbox factory."""
+async def factory(tmp_path: Path) -> AsyncIterator[SandboxFactory]:
+    async with sandbox_factory(tmp_path) as factory:
+        yield factory
 
-    def run(body: AsyncTest) -> None:
-        async def whole() -> None:
-            async with sandbox_factory(tmp_path) as factory:
-                await asyncio.wait_for(body(factory), 2 * PATIENCE)
 
-        asyncio.run(whole())
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Limit the time of each asynchronous test."""
+    test = pyfuncitem.obj
+    if inspect.iscoroutinefunction(test):
 
-    return run
+        @functools.wraps(test)
+        async def limited(**arguments: Any) -> None:
+            async with asyncio.timeout(2 * PATIENCE):
+                await test(**arguments)
+
+        pyfuncitem.obj = limited

@@ -60,42 +60,34 @@ async def abuse(sandbox: Sandbox, argv: list[str]) -> None:
 
 @pytest.mark.parametrize("groups", [True, False], ids=["groups", "no groups"])
 @pytest.mark.parametrize("argv", ABUSES.values(), ids=ABUSES)
-def test_others_keep_answering(run_async, argv, groups):
+async def test_others_keep_answering(factory: SandboxFactory, argv, groups):
     """Another sandbox stays responsive, and the abused one works again afterwards."""
-
-    async def body(factory: SandboxFactory) -> None:
-        if not groups:
-            factory.manager.disable_cgroups()
-        elif factory.manager.cgroups is None:
-            pytest.skip("no control groups can be made here")
-        limits = Limits(processes=200, total_memory_bytes=512 * MIB, disk_bytes=200 * MIB)
-        abused, other = await factory.make(limits=limits), await factory.make()
-        abusing, began, answers = asyncio.create_task(abuse(abused, argv)), time.monotonic(), 0
-        while answers < ANSWERS or time.monotonic() < began + 1.5:  # to do its worst takes it a while
-            assert not abusing.done(), abusing
-            assert (await other.run(["true"])).exit_code == 0
-            answers += 1
-            await asyncio.sleep(0.02)
-        abusing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await abusing
-        assert sum(path.stat().st_size for path in (factory.directory / "sandbox-1/home").iterdir()) < 2000 * MIB
-        assert abused.alive
-        until = time.monotonic() + PATIENCE  # what it has done may be found out, and stopped, a moment later
-        while (await abused.run(["echo", "fine"])).stdout != b"fine\n":
-            assert time.monotonic() < until
-
-    run_async(body)
+    if not groups:
+        factory.manager.disable_cgroups()
+    elif factory.manager.cgroups is None:
+        pytest.skip("no control groups can be made here")
+    limits = Limits(processes=200, total_memory_bytes=512 * MIB, disk_bytes=200 * MIB)
+    abused, other = await factory.make(limits=limits), await factory.make()
+    abusing, began, answers = asyncio.create_task(abuse(abused, argv)), time.monotonic(), 0
+    while answers < ANSWERS or time.monotonic() < began + 1.5:  # to do its worst takes it a while
+        assert not abusing.done(), abusing
+        assert (await other.run(["true"])).exit_code == 0
+        answers += 1
+        await asyncio.sleep(0.02)
+    abusing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await abusing
+    assert sum(path.stat().st_size for path in (factory.directory / "sandbox-1/home").iterdir()) < 2000 * MIB
+    assert abused.alive
+    until = time.monotonic() + PATIENCE  # what it has done may be found out, and stopped, a moment later
+    while (await abused.run(["echo", "fine"])).stdout != b"fine\n":
+        assert time.monotonic() < until
 
 
-def test_open_files_are_limited(run_async):
+async def test_open_files_are_limited(factory):
     """The limit of open files is each process's own."""
-
-    async def body(factory):
-        done = await (await factory.make()).run(["python3", "-c", FILES])
-        assert done.stdout == b"4093 Too many open files\n"
-
-    run_async(body)
+    done = await (await factory.make()).run(["python3", "-c", FILES])
+    assert done.stdout == b"4093 Too many open files\n"
 
 
 TRY = """
@@ -250,13 +242,9 @@ def test_owners_where_ids_are_few(monkeypatch, id_map, expected):
         assert config_builder.sandbox_owner() == expected
 
 
-def test_the_first_process_shows_no_path_of_the_host(run_async):
+async def test_the_first_process_shows_no_path_of_the_host(factory):
     """The command line of process 1 hides the package's path on the host."""
-
-    async def body(factory):
-        done = await (await factory.make()).run(["cat", "/proc/1/cmdline"])
-        assert done.stdout.rstrip(b"\0") == b"agentbay-sandbox"
-        zygote = Path(f"/proc/{factory.manager._zygote._process.pid}/cmdline").read_bytes()
-        assert os.fsencode(SOURCE) not in zygote
-
-    run_async(body)
+    done = await (await factory.make()).run(["cat", "/proc/1/cmdline"])
+    assert done.stdout.rstrip(b"\0") == b"agentbay-sandbox"
+    zygote = Path(f"/proc/{factory.manager._zygote._process.pid}/cmdline").read_bytes()
+    assert os.fsencode(SOURCE) not in zygote

@@ -117,35 +117,31 @@ def outside(tmp_path: Path) -> Path:
     return directory
 
 
-def test_file_api_and_planted_links(run_async, outside):
+async def test_file_api_and_planted_links(factory, outside):
     """Reading, writing, listing, moving and removing through planted links reaches nothing of the host."""
-
-    async def body(factory):
-        sandbox = await factory.make()
-        await sandbox.run(["bash", "-c", f"ln -s {outside}/secret file; ln -s {outside} directory; ln -s / root"])
-        home = factory.directory / "sandbox-1" / "home"
-        # without the layer: whoever opens the same path from the host side is led out
-        assert (home / "file").read_text() == "host-secret"
-        assert list((home / "directory").iterdir()) == [outside / "secret"] or (home / "directory/secret").exists()
-        for request in ReadFile("file"), ReadFile("directory/secret"), ListDirectory("directory"):
-            with pytest.raises(FileOperationFailed, match="No such file"):
-                await sandbox.run_file_operation(request)
-        with pytest.raises(FileOperationFailed):
-            await sandbox.run_file_operation(ReadFile(f"root{outside}/secret"))
-        with pytest.raises(FileOperationFailed):
-            await sandbox.run_file_operation(MovePath(f"{outside}/secret", "mine"))
-        with pytest.raises(FileOperationFailed):
-            await sandbox.run_file_operation(RemovePath("directory/secret", recursive=True))
-        # writing follows links, as a program would, and ends where they lead inside the sandbox, or nowhere
-        for path in "file", "directory/new":
-            try:
-                await sandbox.run_file_operation(WriteFile(path), input=b"stolen")
-            except FileOperationFailed:
-                continue
-        assert (outside / "secret").read_text() == "host-secret"
-        assert sorted(path.name for path in outside.iterdir()) == ["secret"]
-
-    run_async(body)
+    sandbox = await factory.make()
+    await sandbox.run(["bash", "-c", f"ln -s {outside}/secret file; ln -s {outside} directory; ln -s / root"])
+    home = factory.directory / "sandbox-1" / "home"
+    # without the layer: whoever opens the same path from the host side is led out
+    assert (home / "file").read_text() == "host-secret"
+    assert list((home / "directory").iterdir()) == [outside / "secret"] or (home / "directory/secret").exists()
+    for request in ReadFile("file"), ReadFile("directory/secret"), ListDirectory("directory"):
+        with pytest.raises(FileOperationFailed, match="No such file"):
+            await sandbox.run_file_operation(request)
+    with pytest.raises(FileOperationFailed):
+        await sandbox.run_file_operation(ReadFile(f"root{outside}/secret"))
+    with pytest.raises(FileOperationFailed):
+        await sandbox.run_file_operation(MovePath(f"{outside}/secret", "mine"))
+    with pytest.raises(FileOperationFailed):
+        await sandbox.run_file_operation(RemovePath("directory/secret", recursive=True))
+    # writing follows links, as a program would, and ends where they lead inside the sandbox, or nowhere
+    for path in "file", "directory/new":
+        try:
+            await sandbox.run_file_operation(WriteFile(path), input=b"stolen")
+        except FileOperationFailed:
+            continue
+    assert (outside / "secret").read_text() == "host-secret"
+    assert sorted(path.name for path in outside.iterdir()) == ["secret"]
 
 
 SWAP = """
@@ -157,50 +153,40 @@ while True:
 """
 
 
-def test_file_api_and_links_swapped_in_a_race(run_async, outside):
+async def test_file_api_and_links_swapped_in_a_race(factory, outside):
     """A directory that becomes a link between check and open (TOCTOU) leads nowhere."""
+    sandbox = await factory.make()
+    swapping = asyncio.create_task(sandbox.run(["python3", "-c", SWAP.format(outside=str(outside))]))
+    home = factory.directory / "sandbox-1" / "home"
+    while not os.path.lexists(home / "b"):
+        await asyncio.sleep(0.02)
+    for number in range(100):
+        try:
+            await sandbox.run_file_operation(WriteFile(f"a/{number}"), input=b"x")
+        except FileOperationFailed:
+            continue
+    assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+    deadline = time.monotonic() + PATIENCE
+    while not (outside / "escaped").exists() and time.monotonic() < deadline:  # the control
+        try:
+            if not (home / "a").is_symlink():
+                (home / "a" / "escaped").write_text("x")
+        except OSError:
+            continue
+    assert (outside / "escaped").exists()
+    swapping.cancel()
 
-    async def body(factory):
-        sandbox = await factory.make()
-        swapping = asyncio.create_task(sandbox.run(["python3", "-c", SWAP.format(outside=str(outside))]))
-        home = factory.directory / "sandbox-1" / "home"
-        while not os.path.lexists(home / "b"):
-            await asyncio.sleep(0.02)
-        for number in range(100):
+
+async def test_file_api_and_links_to_proc(factory):
+    """Links into /proc reveal no secret, and do no harm."""
+    sandbox = await factory.make()
+    names = ["self/environ", "1/environ", "self/mem", "1/mem", "kmsg", *(f"self/fd/{fd}" for fd in range(20))]
+    await sandbox.run(["bash", "-c", "for name; do ln -s /proc/$name ${name//\\//-}; done; mkfifo pipe", "-", *names])
+    for name in [*(name.replace("/", "-") for name in names), "pipe"]:
+        for request, content in (ReadFile(name), None), (WriteFile(name, append=True), b"x"):
             try:
-                await sandbox.run_file_operation(WriteFile(f"a/{number}"), input=b"x")
+                _, read = await sandbox.run_file_operation(request, input=content, timeout=PATIENCE)
             except FileOperationFailed:
                 continue
-        assert sorted(path.name for path in outside.iterdir()) == ["secret"]
-        deadline = time.monotonic() + PATIENCE
-        while not (outside / "escaped").exists() and time.monotonic() < deadline:  # the control
-            try:
-                if not (home / "a").is_symlink():
-                    (home / "a" / "escaped").write_text("x")
-            except OSError:
-                continue
-        assert (outside / "escaped").exists()
-        swapping.cancel()
-
-    run_async(body)
-
-
-def test_file_api_and_links_to_proc(run_async):
-    """Links into /proc reveal no secret, and do no harm."""
-
-    async def body(factory):
-        sandbox = await factory.make()
-        names = ["self/environ", "1/environ", "self/mem", "1/mem", "kmsg", *(f"self/fd/{fd}" for fd in range(20))]
-        await sandbox.run(
-            ["bash", "-c", "for name; do ln -s /proc/$name ${name//\\//-}; done; mkfifo pipe", "-", *names]
-        )
-        for name in [*(name.replace("/", "-") for name in names), "pipe"]:
-            for request, content in (ReadFile(name), None), (WriteFile(name, append=True), b"x"):
-                try:
-                    _, read = await sandbox.run_file_operation(request, input=content, timeout=PATIENCE)
-                except FileOperationFailed:
-                    continue
-                assert b"secret" not in read
-        assert (await sandbox.run(["echo", "alive"])).stdout == b"alive\n"
-
-    run_async(body)
+            assert b"secret" not in read
+    assert (await sandbox.run(["echo", "alive"])).stdout == b"alive\n"

@@ -14,6 +14,7 @@ import pytest
 from agentbay.local.sandbox.service.manager import BindMount, SandboxError
 from agentbay.local.sandbox.shared import landlock, seccomp, syscalls
 from agentbay.local.sandbox.zygote import idmap
+from tests.local.sandbox.conftest import sandbox_factory
 from tests.local.traces import names_in_home
 from tests.local.users import ROOT
 
@@ -49,52 +50,44 @@ attempt("device", lambda: os.mknod("/tmp/disk", 0o60600, os.makedev(8, 0)) or op
 """
 
 
-def test_doors_are_closed(run_async):
+async def test_doors_are_closed(factory):
     """The usual ways out and into the kernel's attics are refused."""
     numbers = seccomp._X86_64 if syscalls.ARCHITECTURE == "x86_64" else seccomp._AARCH64
     clone = seccomp._ARCHITECTURES[syscalls.ARCHITECTURE][2]
-
-    async def body(factory):
-        sandbox = await factory.make()
-        program = PROBE.replace("CLONE", str(clone)).replace("KEYCTL", str(numbers["keyctl"]))
-        done = await sandbox.run(["python3", "-c", program])
-        found = dict(line.rsplit(" ", 1) for line in done.stdout.decode().splitlines())
-        assert found.pop("write /etc") in ("EACCES", "EROFS")  # the file is root's; where there is no root, read-only
-        assert found == {
-            "user namespace": "EPERM", "mount": "EPERM", "clone3": "ENOSYS", "clone": "EPERM", "ptrace": "EPERM",
-            "io_uring": "EPERM", "keyctl": "EPERM", "chroot": "EPERM", "vsock": "EAFNOSUPPORT",
-            "core_pattern": "EACCES", "environ of 1": "EACCES", "descriptors of 1": "EACCES", "root of 1": "EACCES",
-            "kill 1": "None", "setuid": "EPERM" if ROOT else "EINVAL", "write /usr": "EROFS", "write /": "EROFS",
-            "device": "EPERM",
-        }  # fmt: skip
-        assert sandbox.alive
-
-    run_async(body)
+    sandbox = await factory.make()
+    program = PROBE.replace("CLONE", str(clone)).replace("KEYCTL", str(numbers["keyctl"]))
+    done = await sandbox.run(["python3", "-c", program])
+    found = dict(line.rsplit(" ", 1) for line in done.stdout.decode().splitlines())
+    assert found.pop("write /etc") in ("EACCES", "EROFS")  # the file is root's; where there is no root, read-only
+    assert found == {
+        "user namespace": "EPERM", "mount": "EPERM", "clone3": "ENOSYS", "clone": "EPERM", "ptrace": "EPERM",
+        "io_uring": "EPERM", "keyctl": "EPERM", "chroot": "EPERM", "vsock": "EAFNOSUPPORT",
+        "core_pattern": "EACCES", "environ of 1": "EACCES", "descriptors of 1": "EACCES", "root of 1": "EACCES",
+        "kill 1": "None", "setuid": "EPERM" if ROOT else "EINVAL", "write /usr": "EROFS", "write /": "EROFS",
+        "device": "EPERM",
+    }  # fmt: skip
+    assert sandbox.alive
 
 
-def test_no_privilege(run_async):
+async def test_no_privilege(factory):
     """The user has no capabilities, and is neither root nor in its groups."""
-
-    async def body(factory):
-        sandbox = await factory.make()
-        status = (await sandbox.run(["cat", "/proc/self/status"])).stdout.decode()
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        assert {fields[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
-        assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
-        owner = (factory.directory / "sandbox-1" / "home").stat().st_uid
-        assert factory.manager.owner[0] == owner != 0
-        uid, gid = sandbox.host_ids or factory.manager.owner
-        inside = (await sandbox.run(["cat", "/proc/self/uid_map", "/proc/self/gid_map"])).stdout.split()
-        user, group = [b"1000", b"%d" % uid, b"1"], [b"1000", b"%d" % gid, b"1"]
-        if sandbox.host_ids:  # file operations have the second uid, and nobody has that of root
-            root = [b"0", b"%d" % (owner - 1), b"1"]
-            assert inside == [*user, b"1001", b"%d" % (uid + 1), b"1", *root, *group, *root]
-        else:
-            assert inside == [*user, *group]
-        if sandbox.host_ids:  # of root's sandboxes, each has a user of its own
-            assert sandbox.host_ids not in ((0, 0), factory.manager.owner, (await factory.make()).host_ids)
-
-    run_async(body)
+    sandbox = await factory.make()
+    status = (await sandbox.run(["cat", "/proc/self/status"])).stdout.decode()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert {fields[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
+    owner = (factory.directory / "sandbox-1" / "home").stat().st_uid
+    assert factory.manager.owner[0] == owner != 0
+    uid, gid = sandbox.host_ids or factory.manager.owner
+    inside = (await sandbox.run(["cat", "/proc/self/uid_map", "/proc/self/gid_map"])).stdout.split()
+    user, group = [b"1000", b"%d" % uid, b"1"], [b"1000", b"%d" % gid, b"1"]
+    if sandbox.host_ids:  # file operations have the second uid, and nobody has that of root
+        root = [b"0", b"%d" % (owner - 1), b"1"]
+        assert inside == [*user, b"1001", b"%d" % (uid + 1), b"1", *root, *group, *root]
+    else:
+        assert inside == [*user, *group]
+    if sandbox.host_ids:  # of root's sandboxes, each has a user of its own
+        assert sandbox.host_ids not in ((0, 0), factory.manager.owner, (await factory.make()).host_ids)
 
 
 def can_map_ids(path: str) -> bool:
@@ -119,23 +112,19 @@ FOREIGN = (
 
 
 @pytest.mark.skipif(not ROOT, reason="an ordinary user cannot map the id of root")
-def test_files_outside_the_home_are_roots(run_async):
+async def test_files_outside_the_home_are_roots(factory):
     """Programs that ask whom a file belongs to find root, and the session's user can still change none of them."""
-
-    async def body(factory):
-        sandbox = await factory.make(binds=[BindMount(str(factory.directory), "/data/deep/context")])
-        places = ["/", "/etc", "/etc/passwd", "/home", "/dev", "/dev/shm", "/workspace", "/data", "/data/deep"]
-        places.append("/tmp/.X11-unix")
-        done = await sandbox.run(["stat", "-c", "%u:%g %n", *places])
-        assert done.stdout.decode().split("\n")[:-1] == [f"0:0 {place}" for place in places]
-        if can_map_ids("/usr") and can_map_ids("/etc"):
-            foreign = (await sandbox.run(FOREIGN.split())).stdout.decode().split()
-            assert [path for path in foreign if not path.startswith("/var")] == []
-        tried = await sandbox.run(["sh", "-c", "for f in / /etc/passwd /usr/bin/env /dev /data; do chmod 777 $f; done"])
-        assert tried.stderr.decode().count("\n") == 5
-        assert (await sandbox.run(["sh", "-c", "touch ~/a /tmp/b; stat -c %U ~/a /tmp/b ~"])).stdout == b"wuying\n" * 3
-
-    run_async(body)
+    sandbox = await factory.make(binds=[BindMount(str(factory.directory), "/data/deep/context")])
+    places = ["/", "/etc", "/etc/passwd", "/home", "/dev", "/dev/shm", "/workspace", "/data", "/data/deep"]
+    places.append("/tmp/.X11-unix")
+    done = await sandbox.run(["stat", "-c", "%u:%g %n", *places])
+    assert done.stdout.decode().split("\n")[:-1] == [f"0:0 {place}" for place in places]
+    if can_map_ids("/usr") and can_map_ids("/etc"):
+        foreign = (await sandbox.run(FOREIGN.split())).stdout.decode().split()
+        assert [path for path in foreign if not path.startswith("/var")] == []
+    tried = await sandbox.run(["sh", "-c", "for f in / /etc/passwd /usr/bin/env /dev /data; do chmod 777 $f; done"])
+    assert tried.stderr.decode().count("\n") == 5
+    assert (await sandbox.run(["sh", "-c", "touch ~/a /tmp/b; stat -c %U ~/a /tmp/b ~"])).stdout == b"wuying\n" * 3
 
 
 BECOME = """
@@ -167,12 +156,11 @@ def test_process_1_cannot_become_the_root_that_is_seen():
     assert said["allows"][:5] == ["did 0"] * 5
 
 
-def test_the_host_is_invisible(run_async, tmp_path, monkeypatch):
+async def test_the_host_is_invisible(tmp_path, monkeypatch):
     """Neither files nor processes nor variables of the host can be seen."""
     monkeypatch.setenv("AGENTBAY_API_KEY", "host-secret-1")
     (tmp_path / "host-secret-2").write_text("x")
-
-    async def body(factory):
+    async with sandbox_factory(tmp_path) as factory:
         sandbox = await factory.make()
         done = await sandbox.run(
             ["bash", "-c", f"ls {tmp_path}; ls -A /home /root /tmp /var /run /srv /opt /mnt; ls /proc"]
@@ -190,10 +178,8 @@ def test_the_host_is_invisible(run_async, tmp_path, monkeypatch):
             await sandbox.run(["bash", "-c", "wc -l < /etc/passwd; id -un; hostname"])
         ).stdout == b"3\nwuying\nagentbay\n"
 
-    run_async(body)
 
-
-def test_the_network_is_its_own(run_async):
+async def test_the_network_is_its_own(factory):
     """Network "none" has a loopback of its own, "host" that of the host.
 
     Of these, Landlock closes the abstract sockets where the kernel has it.
@@ -212,73 +198,58 @@ def test_the_network_is_its_own(run_async):
             "own = socket.create_server(('127.0.0.1', 0)); socket.create_connection(own.getsockname()); print('own')\n"
         ).replace("PORT", str(port))
 
-        async def body(factory):
-            alone, shared = await factory.make(), await factory.make(network="host")
-            assert (await alone.run(["python3", "-c", program])).stdout == b"111\n111\nown\n"
-            assert (await shared.run(["python3", "-c", program])).stdout == b"0\n%b\nown\n" % abstract_socket
-            assert len((await alone.run(["cat", "/proc/net/dev"])).stdout.splitlines()) == 3
-
-        run_async(body)
+        alone, shared = await factory.make(), await factory.make(network="host")
+        assert (await alone.run(["python3", "-c", program])).stdout == b"111\n111\nown\n"
+        assert (await shared.run(["python3", "-c", program])).stdout == b"0\n%b\nown\n" % abstract_socket
+        assert len((await alone.run(["cat", "/proc/net/dev"])).stdout.splitlines()) == 3
         abstract.close()
 
 
-def test_two_sandboxes_are_strangers(run_async):
+async def test_two_sandboxes_are_strangers(factory):
     """Files, processes, shared memory, sockets and names of one are not there in another."""
-
-    async def body(factory):
-        first, second = await factory.make(), await factory.make(hostname="other")
-        await first.run(
-            ["bash", "-c", "touch ~/mark /tmp/mark /dev/shm/mark; setsid sleep 4242 >&/dev/null & ipcmk -Q -p 666"]
-        )
-        look = "ls ~/mark /tmp/mark /dev/shm/mark; ps ax | grep '[4]242'; ipcs -q | grep -c 666; hostname"
-        assert (await second.run(["bash", "-c", look])).stdout == b"0\nother\n"
-        assert b"mark" in (await first.run(["bash", "-c", look])).stdout
-
-    run_async(body)
+    first, second = await factory.make(), await factory.make(hostname="other")
+    await first.run(
+        ["bash", "-c", "touch ~/mark /tmp/mark /dev/shm/mark; setsid sleep 4242 >&/dev/null & ipcmk -Q -p 666"]
+    )
+    look = "ls ~/mark /tmp/mark /dev/shm/mark; ps ax | grep '[4]242'; ipcs -q | grep -c 666; hostname"
+    assert (await second.run(["bash", "-c", look])).stdout == b"0\nother\n"
+    assert b"mark" in (await first.run(["bash", "-c", look])).stdout
 
 
-def test_binds(run_async, tmp_path):
+async def test_binds(factory, tmp_path):
     """A bind is live, at any target, writable only if asked for."""
     shared, single = tmp_path / "shared", tmp_path / "single"
     shared.mkdir()
     single.write_text("one\n")
-
-    async def body(factory):
-        os.chown(shared, *factory.manager.owner)
-        binds = [
-            BindMount(str(shared), "/home/wuying/deep/er/data"),
-            BindMount(str(shared), "/mnt/view", read_only=True),
-            BindMount(str(shared), "/tmp/data"),
-            BindMount(str(single), "/opt/some/file", read_only=True),
-        ]
-        sandbox = await factory.make(binds=binds)
-        await sandbox.run(["bash", "-c", "echo x > deep/er/data/f; touch deep/mine"])
-        assert (shared / "f").read_text() == "x\n"
-        (shared / "g").write_text("y\n")
-        done = await sandbox.run(["bash", "-c", "cat /mnt/view/f /tmp/data/g /opt/some/file; touch /mnt/view/h"])
-        assert done.stdout == b"x\ny\none\n"
-        assert b"Read-only file system" in done.stderr
-        with pytest.raises(SandboxError, match="No such file"):
-            await factory.make(binds=[BindMount(str(tmp_path / "missing"), "/mnt/x")])
-
-    run_async(body)
+    os.chown(shared, *factory.manager.owner)
+    binds = [
+        BindMount(str(shared), "/home/wuying/deep/er/data"),
+        BindMount(str(shared), "/mnt/view", read_only=True),
+        BindMount(str(shared), "/tmp/data"),
+        BindMount(str(single), "/opt/some/file", read_only=True),
+    ]
+    sandbox = await factory.make(binds=binds)
+    await sandbox.run(["bash", "-c", "echo x > deep/er/data/f; touch deep/mine"])
+    assert (shared / "f").read_text() == "x\n"
+    (shared / "g").write_text("y\n")
+    done = await sandbox.run(["bash", "-c", "cat /mnt/view/f /tmp/data/g /opt/some/file; touch /mnt/view/h"])
+    assert done.stdout == b"x\ny\none\n"
+    assert b"Read-only file system" in done.stderr
+    with pytest.raises(SandboxError, match="No such file"):
+        await factory.make(binds=[BindMount(str(tmp_path / "missing"), "/mnt/x")])
 
 
-def test_tools_work(run_async):
+async def test_tools_work(factory):
     """Shell, Python with its library, git and temporary files work out of the box."""
-
-    async def body(factory):
-        sandbox = await factory.make()
-        script = (
-            "set -e; python3 -c 'import ssl, sqlite3, tempfile, multiprocessing as m; tempfile.mkdtemp(); m.Lock();"
-            "print(m.Pool(2).map(abs, [-1]))'; if command -v git >/dev/null; then git init -q r; cd r; fi; "
-            "mktemp >/dev/null; echo x | tee /dev/null; echo <(echo y) >/dev/null; test -w /dev/shm; test -c /dev/null"
-        )
-        done = await sandbox.run(["bash", "-c", script])
-        assert (done.exit_code, done.stdout, done.stderr) == (0, b"[1]\nx\n", b"")
-        assert (await sandbox.run(["python3", "-c", "import pty; pty.spawn(['tty'])"])).stdout == b"/dev/pts/0\r\n"
-
-    run_async(body)
+    sandbox = await factory.make()
+    script = (
+        "set -e; python3 -c 'import ssl, sqlite3, tempfile, multiprocessing as m; tempfile.mkdtemp(); m.Lock();"
+        "print(m.Pool(2).map(abs, [-1]))'; if command -v git >/dev/null; then git init -q r; cd r; fi; "
+        "mktemp >/dev/null; echo x | tee /dev/null; echo <(echo y) >/dev/null; test -w /dev/shm; test -c /dev/null"
+    )
+    done = await sandbox.run(["bash", "-c", script])
+    assert (done.exit_code, done.stdout, done.stderr) == (0, b"[1]\nx\n", b"")
+    assert (await sandbox.run(["python3", "-c", "import pty; pty.spawn(['tty'])"])).stdout == b"/dev/pts/0\r\n"
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -294,22 +265,18 @@ def test_filter_is_well_formed(machine):
     assert steps[-1][0] == 0x06
 
 
-def test_locks_of_system_files_end_with_the_session(run_async):
+async def test_locks_of_system_files_end_with_the_session(factory):
     """Code can lock files of the system, which no filter can see; deleting the session ends its locks."""
-
-    async def body(factory):
-        sandbox = await factory.make()
-        path = Path("/usr/bin/env").resolve()
-        await sandbox.run(
-            ["sh", "-c", f"flock {path} sh -c 'echo locked > out; sleep 99' & until [ -s out ]; do sleep 0.05; done"]
-        )
-        with path.open() as file:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            await sandbox.close()
+    sandbox = await factory.make()
+    path = Path("/usr/bin/env").resolve()
+    await sandbox.run(
+        ["sh", "-c", f"flock {path} sh -c 'echo locked > out; sleep 99' & until [ -s out ]; do sleep 0.05; done"]
+    )
+    with path.open() as file:
+        with pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    run_async(body)
+        await sandbox.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 MAPPINGS = """
@@ -324,17 +291,13 @@ print(number, ctypes.get_errno())
 """
 
 
-def test_mappings_are_bounded(run_async):
+async def test_mappings_are_bounded(factory):
     """A process has as many mappings as the machine allows, and no more."""
     limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-
-    async def body(factory):
-        sandbox = await factory.make()
-        done = await sandbox.run(["python3", "-c", MAPPINGS.replace("LIMIT", str(limit))])
-        count, code = map(int, done.stdout.split())
-        assert (limit - 1000 < count < limit, code) == (True, errno.ENOMEM)
-
-    run_async(body)
+    sandbox = await factory.make()
+    done = await sandbox.run(["python3", "-c", MAPPINGS.replace("LIMIT", str(limit))])
+    count, code = map(int, done.stdout.split())
+    assert (limit - 1000 < count < limit, code) == (True, errno.ENOMEM)
 
 
 def verdict(program: bytes, audit: int, number: int) -> int:

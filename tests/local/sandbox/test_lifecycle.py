@@ -30,98 +30,78 @@ def open_descriptors() -> int:
 SOURCE = str(Path(capability_probe.__file__).resolve().parents[4])
 
 
-def test_close_leaves_nothing(run_async, tmp_path):
+async def test_close_leaves_nothing(factory, tmp_path):
     """After close, no process or mount is left, and the directory can go."""
-
-    async def body(factory):
-        sandbox = await factory.make()
-        seconds = unique_seconds()
-        await sandbox.run(["bash", "-c", f"for i in 1 2 3; do setsid nohup sleep {seconds} >&/dev/null & done"])
-        assert eventually(lambda: len(processes_with(seconds)) == 3)
-        assert mounts_with(str(tmp_path))
-        factory.manager._warm_pool.clear()  # it comes when it likes
-        factory.manager._warm_pool.clear()
-        descriptors = open_descriptors()
-        await sandbox.close()
-        assert processes_with(seconds) == []
-        assert mounts_with(str(tmp_path)) == []
-        assert not sandbox.alive
-        # its socket, its /proc, its pidfd, and a netlink socket where no control group counts memory
-        assert open_descriptors() == descriptors - (4 if sandbox.watchdog.counts_memory else 3)
-        shutil.rmtree(tmp_path / "sandbox-1")
-        await sandbox.close()
-
-    run_async(body)
+    sandbox = await factory.make()
+    seconds = unique_seconds()
+    await sandbox.run(["bash", "-c", f"for i in 1 2 3; do setsid nohup sleep {seconds} >&/dev/null & done"])
+    assert eventually(lambda: len(processes_with(seconds)) == 3)
+    assert mounts_with(str(tmp_path))
+    factory.manager._warm_pool.clear()  # it comes when it likes
+    factory.manager._warm_pool.clear()
+    descriptors = open_descriptors()
+    await sandbox.close()
+    assert processes_with(seconds) == []
+    assert mounts_with(str(tmp_path)) == []
+    assert not sandbox.alive
+    # its socket, its /proc, its pidfd, and a netlink socket where no control group counts memory
+    assert open_descriptors() == descriptors - (4 if sandbox.watchdog.counts_memory else 3)
+    shutil.rmtree(tmp_path / "sandbox-1")
+    await sandbox.close()
 
 
-def test_start_does_not_wait_for_the_end_of_its_trial(tmp_path, monkeypatch):
+async def test_start_does_not_wait_for_the_end_of_its_trial(tmp_path, monkeypatch):
     """The sandbox that is made to try the machine ends later, and leaves nothing when the manager is closed."""
-
-    async def body():
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        manager = await SandboxManager.start()
-        try:
-            ending = manager._end_of_trial
-            assert ending is not None
-            assert not ending.done()
-            (directory,) = tmp_path.iterdir()
-        finally:
-            await manager.close()
-        assert ending.done()
-        assert not directory.exists()
-
-    asyncio.run(body())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    manager = await SandboxManager.start()
+    try:
+        ending = manager._end_of_trial
+        assert ending is not None
+        assert not ending.done()
+        (directory,) = tmp_path.iterdir()
+    finally:
+        await manager.close()
+    assert ending.done()
+    assert not directory.exists()
 
 
-def test_closing_the_host_closes_all(run_async):
+async def test_closing_the_host_closes_all(factory):
     """A closed manager has closed its sandboxes and makes no more."""
-
-    async def body(factory):
-        seconds, sandboxes = unique_seconds(), [await factory.make() for _ in range(3)]
-        calls = [asyncio.create_task(sandbox.run(["sleep", seconds])) for sandbox in sandboxes]
-        while len(processes_with(seconds)) < 3:
-            await asyncio.sleep(0.02)
-        await factory.manager.close()
-        assert processes_with(seconds) == []
-        for result in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(result, SandboxGone)
-        with pytest.raises(SandboxGone):
-            await factory.make()
-
-    run_async(body)
+    seconds, sandboxes = unique_seconds(), [await factory.make() for _ in range(3)]
+    calls = [asyncio.create_task(sandbox.run(["sleep", seconds])) for sandbox in sandboxes]
+    while len(processes_with(seconds)) < 3:
+        await asyncio.sleep(0.02)
+    await factory.manager.close()
+    assert processes_with(seconds) == []
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(result, SandboxGone)
+    with pytest.raises(SandboxGone):
+        await factory.make()
 
 
-def test_fifty_at_once(run_async):
+async def test_fifty_at_once(factory):
     """Fifty sandboxes created at once all work, and leave no descriptor behind."""
-
-    async def body(factory):
-        factory.manager._warm_pool.clear()  # it comes when it likes
-        before = open_descriptors()
-        sandboxes = await asyncio.gather(*(factory.make() for _ in range(50)))
-        done = await asyncio.gather(
-            *(sandbox.run(["bash", "-c", f"echo {i} > f; cat f"]) for i, sandbox in enumerate(sandboxes))
-        )
-        assert [int(one.stdout) for one in done] == list(range(50))
-        await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
-        factory.manager._warm_pool.clear()
-        assert open_descriptors() == before
-
-    run_async(body)
+    factory.manager._warm_pool.clear()  # it comes when it likes
+    before = open_descriptors()
+    sandboxes = await asyncio.gather(*(factory.make() for _ in range(50)))
+    done = await asyncio.gather(
+        *(sandbox.run(["bash", "-c", f"echo {i} > f; cat f"]) for i, sandbox in enumerate(sandboxes))
+    )
+    assert [int(one.stdout) for one in done] == list(range(50))
+    await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
+    factory.manager._warm_pool.clear()
+    assert open_descriptors() == before
 
 
-def test_cancelled_creation_leaves_nothing(run_async, tmp_path):
+async def test_cancelled_creation_leaves_nothing(factory, tmp_path):
     """A creation that is cancelled at any moment leaves no process."""
-
-    async def body(factory):
-        for delay in 0, 0.001, 0.003, 0.006, 0.01:
-            task = asyncio.create_task(factory.make())
-            await asyncio.sleep(delay)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        await asyncio.gather(*(sandbox.close() for sandbox in list(factory.manager._sandboxes)))
-        assert eventually(lambda: mounts_with(str(tmp_path)) == [])
-
-    run_async(body)
+    for delay in 0, 0.001, 0.003, 0.006, 0.01:
+        task = asyncio.create_task(factory.make())
+        await asyncio.sleep(delay)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await asyncio.gather(*(sandbox.close() for sandbox in list(factory.manager._sandboxes)))
+    assert eventually(lambda: mounts_with(str(tmp_path)) == [])
 
 
 SCENARIO = """
@@ -174,17 +154,13 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_death_of_the_zygote(run_async):
+async def test_death_of_the_zygote(factory):
     """When the zygote dies its sandboxes die, and their manager reports it."""
-
-    async def body(factory):
-        sandbox = await factory.make()
-        os.kill(factory.manager._zygote._process.pid, signal.SIGKILL)
-        await sandbox.wait_closed()
-        with pytest.raises(SandboxGone):
-            await factory.make()
-
-    run_async(body)
+    sandbox = await factory.make()
+    os.kill(factory.manager._zygote._process.pid, signal.SIGKILL)
+    await sandbox.wait_closed()
+    with pytest.raises(SandboxGone):
+        await factory.make()
 
 
 def test_examine():

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,39 +18,23 @@ from agentbay.local.sandbox.service.capability_probe import describe_exposure
 from agentbay.local.sandbox.service.manager import (
     BindMount,
     FileOperationFailed,
-    Sandbox,
     SandboxError,
-    SandboxManager,
-    SandboxSpec,
 )
 from agentbay.local.sandbox.shared import landlock
 from agentbay.local.sandbox.shared.file_protocol import ReadFile, WriteFile
-from tests.local.sandbox.conftest import grows
+from tests.local.sandbox.conftest import SandboxFactory, grows, sandbox_factory
 from tests.local.sandbox.test_lifecycle import SOURCE
-from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
+from tests.local.traces import eventually, processes_with, unique_seconds
 
 ISOLATIONS = ["none", *(["landlock"] if landlock.abi_version() >= landlock.REQUIRED_ABI else [])]
-Body = Callable[[Sandbox, SandboxManager], Awaitable[None]]
 
 
 @pytest.fixture(params=ISOLATIONS)
-def conduct(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
-    """Run an async function with a sandbox without namespaces."""
-
-    def run(body: Body, **options: object) -> None:
-        async def whole() -> None:
-            manager = await SandboxManager.start(isolation=request.param)
-            assert manager.isolation == request.param
-            try:
-                root = tmp_path / "sandbox"
-                root.mkdir()
-                await asyncio.wait_for(body(await manager.create(SandboxSpec(root=root, **options)), manager), PATIENCE)
-            finally:
-                await manager.close()
-
-        asyncio.run(whole())
-
-    return run
+async def factory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SandboxFactory]:
+    """A factory of sandboxes without namespaces."""
+    async with sandbox_factory(tmp_path, isolation=request.param) as factory:
+        assert factory.manager.isolation == request.param
+        yield factory
 
 
 # the ports are the machine's own: which one is free, the kernel knows
@@ -63,82 +47,70 @@ time.sleep(600)
 """
 
 
-def test_tools_work(conduct, tmp_path):
+async def test_tools_work(factory, tmp_path):
     """Commands, files by the paths that clients know, terminals and ports work as ever."""
-
-    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
-        done = await sandbox.run(["bash", "-c", "pwd; echo x > f; mktemp; cat <(echo y); id -u"])
-        home, temporary, *rest = done.stdout.decode().splitlines()
-        assert (home, rest) == (str(tmp_path / "sandbox/home"), ["y", str(os.geteuid())])
-        assert temporary.startswith(str(tmp_path / "sandbox/tmp/"))
-        assert manager.owner == (os.geteuid(), os.getegid())
-        await sandbox.run_file_operation(WriteFile("/home/wuying/a/b"), input=b"payload")
-        assert (await sandbox.run_file_operation(ReadFile("a/b")))[1] == b"payload"
-        assert (await sandbox.run(["cat", "b"], cwd="/home/wuying/a")).stdout == b"payload"
-        terminal = await sandbox.open_terminal(["sh", "-c", "tty; exit 3"], cols=80, rows=24)
-        assert await terminal.exited == 3
-        terminal.close()
-        server = asyncio.create_task(sandbox.run(["python3", "-c", SERVER]))
-        port = tmp_path / "sandbox/home/port"
-        await grows(port)
-        (await sandbox.connect(int(port.read_text()))).close()
-        server.cancel()
-
-    conduct(body)
+    sandbox = await factory.make()
+    done = await sandbox.run(["bash", "-c", "pwd; echo x > f; mktemp; cat <(echo y); id -u"])
+    home, temporary, *rest = done.stdout.decode().splitlines()
+    assert (home, rest) == (str(tmp_path / "sandbox-1/home"), ["y", str(os.geteuid())])
+    assert temporary.startswith(str(tmp_path / "sandbox-1/tmp/"))
+    assert factory.manager.owner == (os.geteuid(), os.getegid())
+    await sandbox.run_file_operation(WriteFile("/home/wuying/a/b"), input=b"payload")
+    assert (await sandbox.run_file_operation(ReadFile("a/b")))[1] == b"payload"
+    assert (await sandbox.run(["cat", "b"], cwd="/home/wuying/a")).stdout == b"payload"
+    terminal = await sandbox.open_terminal(["sh", "-c", "tty; exit 3"], cols=80, rows=24)
+    assert await terminal.exited == 3
+    terminal.close()
+    server = asyncio.create_task(sandbox.run(["python3", "-c", SERVER]))
+    port = tmp_path / "sandbox-1/home/port"
+    await grows(port)
+    (await sandbox.connect(int(port.read_text()))).close()
+    server.cancel()
 
 
-def test_all_of_it_ends(conduct):
+async def test_all_of_it_ends(factory, tmp_path):
     """A timeout kills daemons of the command, and close kills everything."""
-
-    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
-        late, left = unique_seconds(), unique_seconds()
-        daemon = f"setsid nohup sleep {late} >&/dev/null & (setsid sh -c 'setsid sleep {late} >&/dev/null &') ; wait"
-        done = await sandbox.run(["bash", "-c", daemon], timeout=0.5)
-        assert done.timed_out
-        assert eventually(lambda: processes_with(late) == [])
-        stopped = f"(setsid sleep {left} >&/dev/null &) ; (sleep {left} & kill -STOP $!) ; true"
-        await sandbox.run(["bash", "-c", stopped])
-        assert eventually(lambda: len(processes_with(left)) == 2)
-        assert (await sandbox.usage()).processes == 2
-        await sandbox.close()
-        assert eventually(lambda: processes_with(left) == [])
-        assert not sandbox.alive
-
-    conduct(body)
+    sandbox = await factory.make()
+    late, left = unique_seconds(), unique_seconds()
+    daemon = f"setsid nohup sleep {late} >&/dev/null & (setsid sh -c 'setsid sleep {late} >&/dev/null &') ; wait"
+    done = await sandbox.run(["bash", "-c", daemon], timeout=0.5)
+    assert done.timed_out
+    assert eventually(lambda: processes_with(late) == [])
+    stopped = f"(setsid sleep {left} >&/dev/null &) ; (sleep {left} & kill -STOP $!) ; true"
+    await sandbox.run(["bash", "-c", stopped])
+    assert eventually(lambda: len(processes_with(left)) == 2)
+    assert (await sandbox.usage()).processes == 2
+    await sandbox.close()
+    assert eventually(lambda: processes_with(left) == [])
+    assert not sandbox.alive
 
 
-def test_pause(conduct, tmp_path):
+async def test_pause(factory, tmp_path):
     """Freezing stops all of it, the first process aside, and it goes on after."""
-
-    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
-        task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
-        file = tmp_path / "sandbox/home/n"
-        await grows(file)
-        await sandbox.freeze()
-        size = file.stat().st_size
-        await asyncio.sleep(0.2)
-        assert file.stat().st_size == size
-        await sandbox.thaw()
-        await grows(file, size)
-        task.cancel()
-
-    conduct(body)
+    sandbox = await factory.make()
+    task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
+    file = tmp_path / "sandbox-1/home/n"
+    await grows(file)
+    await sandbox.freeze()
+    size = file.stat().st_size
+    await asyncio.sleep(0.2)
+    assert file.stat().st_size == size
+    await sandbox.thaw()
+    await grows(file, size)
+    task.cancel()
 
 
-def test_binds(conduct, tmp_path):
+async def test_binds(factory, tmp_path):
     """Binds below home become links, and others are refused with the reason."""
     shared = tmp_path / "shared"
     shared.mkdir()
-
-    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
-        await sandbox.run(["bash", "-c", "echo x > deep/data/f"])
-        assert (shared / "f").read_text() == "x\n"
-        with pytest.raises(SandboxError, match="without namespaces, only what is below /home/wuying"):
-            await manager.create(SandboxSpec(root=tmp_path / "sandbox", binds=[BindMount(str(shared), "/mnt/data")]))
-        with pytest.raises(SandboxError, match="no namespaces"):
-            await sandbox.get_join_info()
-
-    conduct(body, binds=[BindMount(str(shared), "/home/wuying/deep/data")])
+    sandbox = await factory.make(binds=[BindMount(str(shared), "/home/wuying/deep/data")])
+    await sandbox.run(["bash", "-c", "echo x > deep/data/f"])
+    assert (shared / "f").read_text() == "x\n"
+    with pytest.raises(SandboxError, match="without namespaces, only what is below /home/wuying"):
+        await factory.make(binds=[BindMount(str(shared), "/mnt/data")])
+    with pytest.raises(SandboxError, match="no namespaces"):
+        await sandbox.get_join_info()
 
 
 HOST = """
@@ -176,7 +148,7 @@ def test_a_killed_host(tmp_path, isolation):
 
 
 @pytest.mark.skipif("landlock" not in ISOLATIONS, reason="takes Landlock of ABI 6; what is said without it is tested")
-def test_what_landlock_closes(tmp_path):
+async def test_what_landlock_closes(tmp_path):
     """Landlock closes files, processes and abstract sockets of the host.
 
     Without it, the same program reaches them.
@@ -204,19 +176,14 @@ attempt(lambda: socket.socket(socket.AF_UNIX).connect("\\0agentbay-test-{os.getp
 """
 
         async def attempts(isolation: str) -> list[str]:
-            manager = await SandboxManager.start(isolation=isolation)  # type: ignore[arg-type]
-            try:
-                root = tmp_path / isolation
-                root.mkdir()
-                sandbox = await manager.create(SandboxSpec(root=root))
+            async with sandbox_factory(tmp_path / isolation, isolation=isolation) as factory:
+                sandbox = await factory.make()
                 with pytest.raises(FileOperationFailed) if isolation == "landlock" else nullcontext():
                     await sandbox.run_file_operation(ReadFile(str(tmp_path / "secret")))
                 return (await sandbox.run(["python3", "-c", program])).stdout.decode().split()
-            finally:
-                await manager.close()
 
-        assert asyncio.run(attempts("landlock")) == ["13", "13", "13", "13", "13", "1", "13", "1"]
-        assert set(asyncio.run(attempts("none"))) == {"open"}
+        assert await attempts("landlock") == ["13", "13", "13", "13", "13", "1", "13", "1"]
+        assert set(await attempts("none")) == {"open"}
 
 
 def test_capabilities_of_an_ordinary_user():

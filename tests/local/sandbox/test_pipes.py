@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
 from agentbay.local.sandbox.service.command_stream import CommandStream
 from agentbay.local.sandbox.service.file_streams import write_stream
 from agentbay.local.sandbox.service.output_store import OutputStore
-from tests.local.sandbox.conftest import AsyncTest, SandboxFactory, becomes
+from tests.local.sandbox.conftest import SandboxFactory, becomes
 
 USUAL_BYTES, MUCH_BYTES = 1 << 16, 1 << 20
 
@@ -31,45 +30,37 @@ def large_pipes() -> set[str]:
     return found
 
 
-def test_much_input(run_async: Callable[[AsyncTest], None]) -> None:
+async def test_much_input(factory: SandboxFactory) -> None:
     """The pipes of an upload and of a command with a body hold a megabyte, from the beginning."""
+    sandbox, found = await factory.make(), list[int]()
 
-    async def body(factory: SandboxFactory) -> None:
-        sandbox, found = await factory.make(), list[int]()
+    async def pieces() -> AsyncGenerator[bytes]:
+        found.append(len(large_pipes()))
+        yield b"content"
 
-        async def pieces() -> AsyncGenerator[bytes]:
-            found.append(len(large_pipes()))
-            yield b"content"
-
-        await write_stream(sandbox, "file", pieces(), len(b"content"))
-        command = CommandStream(sandbox, "cat", 60, cwd=None, env={})
-        await command.write(pieces())
-        assert [piece async for piece in command.pieces()] == [b"content"]
-        command.close()
-        assert found == [1, 3]  # of the command, its output and its errors too
-
-    run_async(body)
+    await write_stream(sandbox, "file", pieces(), len(b"content"))
+    command = CommandStream(sandbox, "cat", 60, cwd=None, env={})
+    await command.write(pieces())
+    assert [piece async for piece in command.pieces()] == [b"content"]
+    command.close()
+    assert found == [1, 3]  # of the command, its output and its errors too
 
 
-def test_much_output(tmp_path: Path) -> None:
+async def test_much_output(tmp_path: Path) -> None:
     """The pipe of a background process that has filled it holds a megabyte from then on."""
+    store = OutputStore(str(tmp_path / "output"))
+    for size, room in (1000, USUAL_BYTES), (USUAL_BYTES, MUCH_BYTES):
+        before = store.size
+        os.write(store.write_fd, bytes(size))
 
-    async def body() -> None:
-        store = OutputStore(str(tmp_path / "output"))
-        for size, room in (1000, USUAL_BYTES), (USUAL_BYTES, MUCH_BYTES):
-            before = store.size
-            os.write(store.write_fd, bytes(size))
+        async def kept(wanted: int = before + size) -> bool:
+            return store.size == wanted
 
-            async def kept(wanted: int = before + size) -> bool:
-                return store.size == wanted
+        await becomes(kept)
+        assert capacity(store.write_fd) == room
+    os.close(store.write_fd)
 
-            await becomes(kept)
-            assert capacity(store.write_fd) == room
-        os.close(store.write_fd)
+    async def ended() -> bool:
+        return store._is_closed
 
-        async def ended() -> bool:
-            return store._is_closed
-
-        await becomes(ended)
-
-    asyncio.run(body())
+    await becomes(ended)

@@ -1,6 +1,6 @@
 """What the kernel counts for each host uid is limited for each sandbox.
 
-See `quotas.py` for the run_async.
+See `quotas.py` for the experiment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REFUSED = WORKING | {"terminal": "it could not be passed on: Too many references
 
 
 def exhaust(user: str, lacking: str = "") -> dict[str, Any]:
-    """Run the run_async as a user, without the layer `lacking`."""
+    """Run the experiment as a user, without the layer `lacking`."""
     results: dict[str, Any] = run_experiment(user, PROGRAM, lacking, timeout=120)
     return results
 

@@ -55,62 +55,52 @@ def test_mounts_of_the_host(tmp_path: Path, propagation: str):
     assert done.stdout == "mounted since\n", done.stderr
 
 
-def test_one_that_has_died(run_async):
+async def test_one_that_has_died(factory: SandboxFactory):
     """What was killed in reserve is replaced."""
 
-    async def body(factory: SandboxFactory) -> None:
-        async def wait() -> bool:
-            return len(factory.manager._warm_pool._spares) == 2
+    async def wait() -> bool:
+        return len(factory.manager._warm_pool._spares) == 2
 
-        await becomes(wait)
-        embryos = list(factory.manager._warm_pool._spares.values())
-        kill_below(factory.manager._zygote._process.pid)
-        assert eventually(lambda: not any(embryo.is_usable for embryo in embryos))
-        assert (await (await factory.make()).run(["echo", "well"])).stdout == b"well\n"
-
-    run_async(body)
+    await becomes(wait)
+    embryos = list(factory.manager._warm_pool._spares.values())
+    kill_below(factory.manager._zygote._process.pid)
+    assert eventually(lambda: not any(embryo.is_usable for embryo in embryos))
+    assert (await (await factory.make()).run(["echo", "well"])).stdout == b"well\n"
 
 
-def test_many_at_once(run_async, monkeypatch):
+async def test_many_at_once(factory: SandboxFactory, monkeypatch):
     """Where several sandboxes are asked for at a time, several wait; later two are enough again."""
     monkeypatch.setattr(warm_pool, "_QUIET_SECONDS", 0.5)
+    counts: set[int] = set()
 
-    async def body(factory: SandboxFactory) -> None:
-        counts: set[int] = set()
+    async def has_calmed_down() -> bool:
+        counts.add(len(factory.manager._warm_pool._spares))
+        return max(counts) > 2 and len(factory.manager._warm_pool._spares) == 2
 
-        async def has_calmed_down() -> bool:
-            counts.add(len(factory.manager._warm_pool._spares))
-            return max(counts) > 2 and len(factory.manager._warm_pool._spares) == 2
-
-        watching = asyncio.create_task(becomes(has_calmed_down))
-        first = await asyncio.gather(*(factory.make() for _ in range(6)))
-        await watching
-        assert max(counts) <= 8
-        for sandbox in (*first, await factory.make()):
-            assert (await sandbox.run(["echo", "well"])).stdout == b"well\n"
-
-    run_async(body)
+    watching = asyncio.create_task(becomes(has_calmed_down))
+    first = await asyncio.gather(*(factory.make() for _ in range(6)))
+    await watching
+    assert max(counts) <= 8
+    for sandbox in (*first, await factory.make()):
+        assert (await sandbox.run(["echo", "well"])).stdout == b"well\n"
 
 
-def test_first_command_is_not_disturbed(run_async, monkeypatch):
+async def test_first_command_is_not_disturbed(factory: SandboxFactory, monkeypatch):
     """While a spare is left, none is made soon after one was taken."""
 
-    async def body(factory: SandboxFactory) -> None:
-        async def wait() -> bool:
-            return len(factory.manager._warm_pool._spares) == 2
+    async def wait() -> bool:
+        return len(factory.manager._warm_pool._spares) == 2
 
-        await becomes(wait)
-        pool, loop = factory.manager._warm_pool, asyncio.get_running_loop()
-        monkeypatch.setattr(warm_pool, "_REFILL_DELAY_SECONDS", 2000.0)
-        monkeypatch.setattr(warm_pool, "_SHORT_REFILL_DELAY_SECONDS", 1000.0)
-        for delay, left in (2000, 1), (1000, 0):
-            before = loop.time()
-            await factory.make()
-            ((moment, _),) = pool._refills.values()
-            assert len(pool._spares) == left
-            assert before + delay <= moment <= loop.time() + delay
-
-    run_async(body)
+    await becomes(wait)
+    pool, loop = factory.manager._warm_pool, asyncio.get_running_loop()
+    monkeypatch.setattr(warm_pool, "_REFILL_DELAY_SECONDS", 2000.0)
+    monkeypatch.setattr(warm_pool, "_SHORT_REFILL_DELAY_SECONDS", 1000.0)
+    for delay, left in (2000, 1), (1000, 0):
+        before = loop.time()
+        await factory.make()
+        ((moment, _),) = pool._refills.values()
+        assert len(pool._spares) == left
+        assert before + delay <= moment <= loop.time() + delay
 
 
 def test_a_refill_that_is_due(tmp_path, monkeypatch):
@@ -126,39 +116,31 @@ def test_a_refill_that_is_due(tmp_path, monkeypatch):
         runner.run(body())
 
 
-def test_one_for_another_network(run_async):
+async def test_one_for_another_network(factory: SandboxFactory):
     """A sandbox preforked for one network does not get another."""
-
-    async def body(factory: SandboxFactory) -> None:
-        networks = [
-            (await (await factory.make(network=network)).run(["readlink", "/proc/self/ns/net"])).stdout.decode().strip()
-            for network in ("none", "host", "none", "host")
-        ]
-        own = str(Path("/proc/self/ns/net").readlink())
-        assert [network == own for network in networks] == [False, True, False, True]
-
-    run_async(body)
+    networks = [
+        (await (await factory.make(network=network)).run(["readlink", "/proc/self/ns/net"])).stdout.decode().strip()
+        for network in ("none", "host", "none", "host")
+    ]
+    own = str(Path("/proc/self/ns/net").readlink())
+    assert [network == own for network in networks] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("spare", range(3))
-def test_no_descriptors(run_async, spare):
+async def test_no_descriptors(factory: SandboxFactory, spare):
     """Without free descriptors a sandbox is refused with the reason, and leaks none."""
-
-    async def body(factory: SandboxFactory) -> None:
-        factory.manager._warm_pool.clear()
-        before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
-        lowest = os.dup(0)
-        os.close(lowest)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
-        try:
-            with pytest.raises(SandboxError, match="Too many open files"):
-                await factory.make()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert open_descriptors() == before
-        assert (await (await factory.make()).run(["echo", "well"])).stdout == b"well\n"
-
-    run_async(body)
+    factory.manager._warm_pool.clear()
+    before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
+    try:
+        with pytest.raises(SandboxError, match="Too many open files"):
+            await factory.make()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert open_descriptors() == before
+    assert (await (await factory.make()).run(["echo", "well"])).stdout == b"well\n"
 
 
 def open_descriptors() -> set[str]:
