@@ -20,17 +20,7 @@ from .._transport.agent import (
     read_task_id,
     read_termination,
 )
-from .._wire.browser_tools import (
-    BrowserTask,
-    BrowserTaskEnd,
-    BrowserTaskStatus,
-    ComputerTask,
-    ComputerTaskEnd,
-    ComputerTaskStatus,
-    MobileTask,
-    MobileTaskEnd,
-    MobileTaskStatus,
-)
+from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, AgentError, ReplyError
 from ..models.agent import AgentEvent, ExecutionResult, QueryResult
@@ -130,7 +120,7 @@ class AsyncTaskAgent(AsyncBaseService):
 class AsyncComputerAgent(AsyncTaskAgent):
     """The agent of a desktop."""
 
-    _status_tool, _end_tool = ComputerTaskStatus, ComputerTaskEnd
+    _status_tool, _end_tool = wire.ComputerTaskStatus, wire.ComputerTaskEnd
 
     @folded(ExecutionResult, task_status="failed")
     async def execute_task(self, task: str) -> ExecutionResult:
@@ -138,7 +128,7 @@ class AsyncComputerAgent(AsyncTaskAgent):
 
         Wire: CallMcpTool/flux_execute_task
         """
-        return await self._start(ComputerTask(task=task))
+        return await self._start(wire.ComputerTask(task=task))
 
     async def stream_task(
         self,
@@ -165,7 +155,7 @@ class AsyncComputerAgent(AsyncTaskAgent):
         callbacks = AsyncTaskCallbacks(
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
         )
-        return await AsyncTaskExecution.follow(self, ComputerTask(task=task), callbacks)
+        return await AsyncTaskExecution.follow(self, wire.ComputerTask(task=task), callbacks)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     async def execute_task_and_wait(
@@ -200,7 +190,7 @@ class AsyncComputerAgent(AsyncTaskAgent):
 class AsyncBrowserAgent(AsyncTaskAgent):
     """The agent of a browser, which starts the browser if need be."""
 
-    _status_tool, _end_tool = BrowserTaskStatus, BrowserTaskEnd
+    _status_tool, _end_tool = wire.BrowserTaskStatus, wire.BrowserTaskEnd
 
     def __init__(self, session: AsyncSession) -> None:
         super().__init__(session)
@@ -304,7 +294,7 @@ class AsyncBrowserAgent(AsyncTaskAgent):
 
     async def _prepare(
         self, task: str, use_vision: bool, output_schema: Any, full_page_screenshot: bool | None
-    ) -> BrowserTask:
+    ) -> wire.BrowserTask:
         """Start the browser if need be, and return the call that starts the task."""
         if output_schema is None:
             schema = DEFAULT_SCHEMA
@@ -318,7 +308,7 @@ class AsyncBrowserAgent(AsyncTaskAgent):
             except AgentBayError as error:
                 raise AgentError(f"Failed to initialize browser: {error.message}", **error.context()) from error
             self.initialized = True
-        return BrowserTask(
+        return wire.BrowserTask(
             task=task,
             use_vision=use_vision,
             full_page_screenshot=full_page_screenshot,
@@ -331,7 +321,7 @@ class AsyncMobileAgent(AsyncTaskAgent):
     """The agent of a phone, whose work can be followed as it happens."""
 
     _statuses = PHONE_TASKS
-    _status_tool, _end_tool = MobileTaskStatus, MobileTaskEnd
+    _status_tool, _end_tool = wire.MobileTaskStatus, wire.MobileTaskEnd
 
     async def execute_task(
         self,
@@ -357,7 +347,7 @@ class AsyncMobileAgent(AsyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, or WebSocket exec_task
         """
-        call = MobileTask(task=task, max_steps=max_steps)
+        call = wire.MobileTask(task=task, max_steps=max_steps)
         callbacks = AsyncTaskCallbacks(
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
         )

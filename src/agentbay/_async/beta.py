@@ -7,15 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
-from .._wire.beta_actions import (
-    BindContextSkillAsync,
-    CreateNetwork,
-    DescribeNetwork,
-    GetSkillMetaData,
-    ListSkillMetaData,
-    SkillEntry,
-    UnbindContextSkillAsync,
-)
+from .._wire import beta_actions as wire
 from ..errors import InvalidArgumentError, NotFoundError
 from ..models.base import OperationResult
 from ..models.beta import NetworkResult, NetworkStatusResult, SkillInfo, SkillsMetadataResult
@@ -67,11 +59,11 @@ class AsyncBetaSkills(AsyncBetaService):
         """
         client = self._agent_bay.client
         if skill_ids is not None:
-            listed = (await client.call(ListSkillMetaData(skill_id_list=list(skill_ids)))).data_or_raise()
+            listed = (await client.call(wire.ListSkillMetaData(skill_id_list=list(skill_ids)))).data_or_raise()
             root = os.environ.get("AGENTBAY_OFFICIAL_SKILLS_ROOT") or _SKILLS_ROOT
             return SkillsMetadataResult(_skills(listed), root)
         groups = list(skill_names) if skill_names else None
-        reply = await client.call(GetSkillMetaData(image_id=image_id or None, skill_group_ids=groups))
+        reply = await client.call(wire.GetSkillMetaData(image_id=image_id or None, skill_group_ids=groups))
         found = reply.data_or_raise()
         return SkillsMetadataResult(_skills(found.meta_data_list), found.skill_path)
 
@@ -85,7 +77,9 @@ class AsyncBetaSkills(AsyncBetaService):
         Wire: BindContextSkillAsync
         """
         made = [_binding(item) for item in items]
-        action = BindContextSkillAsync(context_skill_bind_items=made, login_region_id=self._agent_bay.region_id or None)
+        action = wire.BindContextSkillAsync(
+            context_skill_bind_items=made, login_region_id=self._agent_bay.region_id or None
+        )
         reply = await self._agent_bay.client.call(action)
         return OperationResult(request_id=reply.request_id, success=True, data=True)
 
@@ -99,7 +93,7 @@ class AsyncBetaSkills(AsyncBetaService):
         Wire: UnbindContextSkillAsync
         """
         made = [_binding(item) for item in items]
-        action = UnbindContextSkillAsync(
+        action = wire.UnbindContextSkillAsync(
             context_skill_unbind_items=made, login_region_id=self._agent_bay.region_id or None
         )
         reply = await self._agent_bay.client.call(action)
@@ -119,7 +113,7 @@ class AsyncBetaNetwork(AsyncBetaService):
 
         Wire: CreateNetwork
         """
-        action = CreateNetwork(login_region_id=self._agent_bay.region_id or None, network_id=network_id or None)
+        action = wire.CreateNetwork(login_region_id=self._agent_bay.region_id or None, network_id=network_id or None)
         reply = await self._agent_bay.client.call(action)
         made = reply.data_or_raise()
         return NetworkResult(
@@ -135,7 +129,7 @@ class AsyncBetaNetwork(AsyncBetaService):
         if not network_id:
             raise InvalidArgumentError("network_id is required")
         try:
-            reply = await self._agent_bay.client.call(DescribeNetwork(network_id=network_id))
+            reply = await self._agent_bay.client.call(wire.DescribeNetwork(network_id=network_id))
         except NotFoundError as error:
             raise NotFoundError(f"Network {network_id} not found", **error.context()) from error
         return NetworkStatusResult(request_id=reply.request_id, success=True, online=reply.data_or_raise().online)
@@ -158,7 +152,7 @@ class AsyncBeta:
         return self._agent_bay.beta_network
 
 
-def _skills(entries: Sequence[SkillEntry]) -> list[SkillInfo]:
+def _skills(entries: Sequence[wire.SkillEntry]) -> list[SkillInfo]:
     return [SkillInfo(entry.name, entry.description, entry.skill_id) for entry in entries if entry.name]
 
 

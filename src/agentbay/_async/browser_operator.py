@@ -18,18 +18,7 @@ from .._transport.browser import (
     write_observed_action,
 )
 from .._transport.deadline import Deadline
-from .._wire.browser_tools import (
-    PageAct,
-    PageActResult,
-    PageCloseSession,
-    PageExtract,
-    PageExtractResult,
-    PageLogin,
-    PageNavigate,
-    PageObserve,
-    PageObserveResult,
-    PageScreenshot,
-)
+from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, BrowserError
 from ..models.browser_operator import ActOptions, ActResult, ExtractOptions, ObserveOptions, ObserveResult
@@ -67,7 +56,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         Wire: CallMcpTool/page_use_navigate
         """
         self._require_browser("navigate")
-        return await self._call_text(PageNavigate(url=url), "navigate", "Navigation failed")
+        return await self._call_text(wire.PageNavigate(url=url), "navigate", "Navigation failed")
 
     async def screenshot(
         self,
@@ -95,7 +84,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         """
         self._require_browser("screenshot")
         context_id, page_id = await self._locate(page)
-        call = PageScreenshot(
+        call = wire.PageScreenshot(
             context_id=context_id, page_id=page_id, full_page=full_page, quality=quality, clip=clip, timeout=timeout
         )
         return await self._call_text(call, "call screenshot", "Screenshot failed")
@@ -111,7 +100,7 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Wire: CallMcpTool/page_use_close_session
         """
-        reply = await self._run(PageCloseSession(), "call close")
+        reply = await self._run(wire.PageCloseSession(), "call close")
         return not reply.data_or_raise().is_error
 
     async def login(self, login_config: str, page: Any = None, use_vision: bool = False) -> ActResult:
@@ -128,7 +117,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         """
         self._require_browser("login")
         context_id, page_id = await self._locate(page)
-        call = PageLogin(login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision)
+        call = wire.PageLogin(login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision)
         tool = (await self._run(call, "call login")).data_or_raise()
         return ActResult(not tool.is_error, tool.text)
 
@@ -149,7 +138,7 @@ class AsyncBrowserOperator(AsyncBaseService):
             options = ActOptions(write_observed_action(action_input))
         else:
             options = action_input
-        call = PageAct(
+        call = wire.PageAct(
             context_id=context_id,
             page_id=page_id,
             action=options.action,
@@ -159,7 +148,7 @@ class AsyncBrowserOperator(AsyncBaseService):
             trace_id=_make_trace_id(),
         )
         label = f"{options.action} timeout"
-        return await self._follow("act", call, PageActResult, read_act_result, options.timeout, label)
+        return await self._follow("act", call, wire.PageActResult, read_act_result, options.timeout, label)
 
     async def observe(self, options: ObserveOptions, page: Any = None) -> tuple[bool, list[ObserveResult]]:
         """Find elements of a page.
@@ -174,7 +163,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         """
         self._require_browser("observe")
         context_id, page_id = await self._locate(page)
-        call = PageObserve(
+        call = wire.PageObserve(
             context_id=context_id,
             page_id=page_id,
             instruction=options.instruction,
@@ -183,7 +172,7 @@ class AsyncBrowserOperator(AsyncBaseService):
             trace_id=_make_trace_id(),
         )
         found = await self._follow(
-            "observe", call, PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
+            "observe", call, wire.PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
         )
         return True, found
 
@@ -201,7 +190,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         self._require_browser("extract")
         context_id, page_id = await self._locate(page)
         schema: Any = options.schema
-        call = PageExtract(
+        call = wire.PageExtract(
             context_id=context_id,
             page_id=page_id,
             instruction=options.instruction,
@@ -217,7 +206,7 @@ class AsyncBrowserOperator(AsyncBaseService):
             made: SchemaT = schema.model_validate_json(text)
             return made
 
-        found = await self._follow("extract", call, PageExtractResult, read, options.timeout, " Extract timeout")
+        found = await self._follow("extract", call, wire.PageExtractResult, read, options.timeout, " Extract timeout")
         return True, found
 
     async def _follow(

@@ -4,30 +4,8 @@ from __future__ import annotations
 
 from .._arguments import checked_arguments
 from .._transport.ui import check_choice, read_object, read_window, read_windows
+from .._wire import ui_tools as wire
 from .._wire.key_names import normalize_key
-from .._wire.ui_tools import (
-    ActivateWindow,
-    ClickMouse,
-    CloseWindow,
-    DragMouse,
-    FocusMode,
-    FullscreenWindow,
-    GetActiveWindow,
-    GetCursorPosition,
-    GetScreenSize,
-    ListRootWindows,
-    ListVisibleApps,
-    MaximizeWindow,
-    MinimizeWindow,
-    MoveMouse,
-    PressKeys,
-    ReleaseKeys,
-    ResizeWindow,
-    RestoreWindow,
-    Scroll,
-    StopAppByPid,
-    StopAppByPname,
-)
 from ..models.base import BoolResult, OperationResult
 from ..models.computer import (
     AppOperationResult,
@@ -62,7 +40,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/click_mouse
         """
-        return await self._act(ClickMouse(x=x, y=y, button=check_choice("button", button, _BUTTONS)))
+        return await self._act(wire.ClickMouse(x=x, y=y, button=check_choice("button", button, _BUTTONS)))
 
     @folded(BoolResult)
     async def move_mouse(self, x: int, y: int) -> BoolResult:
@@ -70,7 +48,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/move_mouse
         """
-        return await self._run_bool(MoveMouse(x=x, y=y))
+        return await self._run_bool(wire.MoveMouse(x=x, y=y))
 
     async def drag_mouse(
         self, from_x: int, from_y: int, to_x: int, to_y: int, button: MouseButton | str = MouseButton.LEFT
@@ -83,7 +61,7 @@ class AsyncComputer(AsyncUiService):
         Wire: CallMcpTool/drag_mouse
         """
         chosen = check_choice("button", button, _DRAG_BUTTONS)
-        return await self._act(DragMouse(from_x=from_x, from_y=from_y, to_x=to_x, to_y=to_y, button=chosen))
+        return await self._act(wire.DragMouse(from_x=from_x, from_y=from_y, to_x=to_x, to_y=to_y, button=chosen))
 
     async def scroll(
         self, x: int, y: int, direction: ScrollDirection | str = ScrollDirection.UP, amount: int = 1
@@ -100,7 +78,7 @@ class AsyncComputer(AsyncUiService):
         Wire: CallMcpTool/scroll
         """
         chosen = check_choice("direction", direction, _DIRECTIONS)
-        return await self._act(Scroll(x=x, y=y, direction=chosen, amount=amount))
+        return await self._act(wire.Scroll(x=x, y=y, direction=chosen, amount=amount))
 
     @folded(OperationResult)
     async def get_cursor_position(self) -> OperationResult:
@@ -111,7 +89,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/get_cursor_position
         """
-        reply = await self.session._run_tool(GetCursorPosition())
+        reply = await self.session._run_tool(wire.GetCursorPosition())
         data = read_object(text_or_raise(reply), "cursor position")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -125,7 +103,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/press_keys
         """
-        return await self._run_bool(PressKeys(keys=keys, hold=hold))
+        return await self._run_bool(wire.PressKeys(keys=keys, hold=hold))
 
     @folded(BoolResult)
     async def release_keys(self, keys: list[str]) -> BoolResult:
@@ -133,7 +111,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/release_keys
         """
-        return await self._run_bool(ReleaseKeys(keys=[normalize_key(key) for key in keys]))
+        return await self._run_bool(wire.ReleaseKeys(keys=[normalize_key(key) for key in keys]))
 
     @folded(OperationResult)
     async def get_screen_size(self) -> OperationResult:
@@ -144,7 +122,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/get_screen_size
         """
-        reply = await self.session._run_tool(GetScreenSize())
+        reply = await self.session._run_tool(wire.GetScreenSize())
         data = read_object(text_or_raise(reply), "screen size")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -157,7 +135,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/list_root_windows
         """
-        reply = await self.session._run_tool(ListRootWindows(timeout_ms=timeout_ms))
+        reply = await self.session._run_tool(wire.ListRootWindows(timeout_ms=timeout_ms))
         windows = read_windows(text_or_raise(reply))
         return WindowListResult(request_id=reply.request_id, success=True, windows=windows)
 
@@ -167,7 +145,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/get_active_window
         """
-        reply = await self.session._run_tool(GetActiveWindow())
+        reply = await self.session._run_tool(wire.GetActiveWindow())
         window = read_window(text_or_raise(reply))
         return WindowInfoResult(request_id=reply.request_id, success=True, window=window)
 
@@ -177,7 +155,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/activate_window
         """
-        return await self._run_bool(ActivateWindow(window_id=window_id))
+        return await self._run_bool(wire.ActivateWindow(window_id=window_id))
 
     @folded(BoolResult)
     async def close_window(self, window_id: int) -> BoolResult:
@@ -185,7 +163,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/close_window
         """
-        return await self._run_bool(CloseWindow(window_id=window_id))
+        return await self._run_bool(wire.CloseWindow(window_id=window_id))
 
     @folded(BoolResult)
     async def maximize_window(self, window_id: int) -> BoolResult:
@@ -193,7 +171,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/maximize_window
         """
-        return await self._run_bool(MaximizeWindow(window_id=window_id))
+        return await self._run_bool(wire.MaximizeWindow(window_id=window_id))
 
     @folded(BoolResult)
     async def minimize_window(self, window_id: int) -> BoolResult:
@@ -201,7 +179,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/minimize_window
         """
-        return await self._run_bool(MinimizeWindow(window_id=window_id))
+        return await self._run_bool(wire.MinimizeWindow(window_id=window_id))
 
     @folded(BoolResult)
     async def restore_window(self, window_id: int) -> BoolResult:
@@ -209,7 +187,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/restore_window
         """
-        return await self._run_bool(RestoreWindow(window_id=window_id))
+        return await self._run_bool(wire.RestoreWindow(window_id=window_id))
 
     @folded(BoolResult)
     async def fullscreen_window(self, window_id: int) -> BoolResult:
@@ -217,7 +195,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/fullscreen_window
         """
-        return await self._run_bool(FullscreenWindow(window_id=window_id))
+        return await self._run_bool(wire.FullscreenWindow(window_id=window_id))
 
     @folded(BoolResult)
     async def resize_window(self, window_id: int, width: int, height: int) -> BoolResult:
@@ -225,7 +203,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/resize_window
         """
-        return await self._run_bool(ResizeWindow(window_id=window_id, width=width, height=height))
+        return await self._run_bool(wire.ResizeWindow(window_id=window_id, width=width, height=height))
 
     @folded(BoolResult)
     async def focus_mode(self, on: bool) -> BoolResult:
@@ -235,7 +213,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/focus_mode
         """
-        return await self._run_bool(FocusMode(on=on))
+        return await self._run_bool(wire.FocusMode(on=on))
 
     @folded(InstalledAppListResult)
     async def get_installed_apps(
@@ -258,7 +236,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/list_visible_apps
         """
-        return await self._list_processes(ListVisibleApps())
+        return await self._list_processes(wire.ListVisibleApps())
 
     @folded(AppOperationResult)
     async def stop_app_by_pname(self, pname: str) -> AppOperationResult:
@@ -266,7 +244,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/stop_app_by_pname
         """
-        return await self._stop_app(StopAppByPname(pname=pname))
+        return await self._stop_app(wire.StopAppByPname(pname=pname))
 
     @folded(AppOperationResult)
     async def stop_app_by_pid(self, pid: int) -> AppOperationResult:
@@ -274,8 +252,8 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/stop_app_by_pid
         """
-        return await self._stop_app(StopAppByPid(pid=pid))
+        return await self._stop_app(wire.StopAppByPid(pid=pid))
 
     @folded(BoolResult)
-    async def _act(self, call: ClickMouse | DragMouse | Scroll) -> BoolResult:
+    async def _act(self, call: wire.ClickMouse | wire.DragMouse | wire.Scroll) -> BoolResult:
         return await self._run_bool(call)

@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING
 from .._arguments import checked_arguments
 from .._transport.file_errors import file_text_or_raise
 from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
+from .._wire import tools as wire
 from .._wire.schema import Tool
-from .._wire.tools import (
-    CreateDirectory,
-    DeleteFile,
-    EditFile,
-    GetFileChange,
-    GetFileInfo,
-    ListDirectory,
-    MoveFile,
-    SearchFiles,
-    TextReplacement,
-)
 from ..errors import FileError, InvalidArgumentError, PathNotDirectoryError, PathNotFoundError
 from ..models.base import BoolResult
 from ..models.filesystem import (
@@ -65,7 +55,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/create_directory
         """
-        return await self._run_bool_tool(CreateDirectory(path=path), path)
+        return await self._run_bool_tool(wire.CreateDirectory(path=path), path)
 
     @folded(BoolResult)
     async def delete_file(self, path: str) -> BoolResult:
@@ -73,7 +63,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/delete_file
         """
-        return await self._run_bool_tool(DeleteFile(path=path), path)
+        return await self._run_bool_tool(wire.DeleteFile(path=path), path)
 
     delete = delete_file
     remove = delete_file
@@ -90,7 +80,7 @@ class AsyncFileSystem(AsyncFileContents):
         Wire: CallMcpTool/move_file
         """
         return await self._run_bool_tool(
-            MoveFile(source=source, destination=destination), source, "Failed to move file"
+            wire.MoveFile(source=source, destination=destination), source, "Failed to move file"
         )
 
     @folded(EditResult)
@@ -104,7 +94,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = await self.session._run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+        reply = await self.session._run_tool(wire.EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
         file_text_or_raise(reply, path)
         diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
@@ -117,7 +107,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = await self.session._run_tool(GetFileInfo(path=path))
+        reply = await self.session._run_tool(wire.GetFileInfo(path=path))
         info = read_info(file_text_or_raise(reply, path))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
@@ -132,7 +122,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = await self.session._run_tool(GetFileInfo(path=path))
+        reply = await self.session._run_tool(wire.GetFileInfo(path=path))
         try:
             return bool(read_info(file_text_or_raise(reply, path)))
         except (PathNotFoundError, PathNotDirectoryError):
@@ -152,7 +142,7 @@ class AsyncFileSystem(AsyncFileContents):
         Wire: CallMcpTool/search_files
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
-        reply = await self.session._run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
+        reply = await self.session._run_tool(wire.SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
         file_text_or_raise(reply, path)
         return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
@@ -162,7 +152,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/list_directory
         """
-        reply = await self.session._run_tool(ListDirectory(path=path))
+        reply = await self.session._run_tool(wire.ListDirectory(path=path))
         file_text_or_raise(reply, path)
         return DirectoryListResult(
             request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
@@ -380,7 +370,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/get_file_change
         """
-        reply = await self.session._run_tool(GetFileChange(path=path))
+        reply = await self.session._run_tool(wire.GetFileChange(path=path))
         text = file_text_or_raise(reply, path)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
@@ -392,9 +382,9 @@ class AsyncFileSystem(AsyncFileContents):
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
 
-def _make_edits(edits: Sequence[Mapping[str, str]]) -> list[TextReplacement]:
+def _make_edits(edits: Sequence[Mapping[str, str]]) -> list[wire.TextReplacement]:
     try:
-        made = [TextReplacement(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
+        made = [wire.TextReplacement(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
     except (KeyError, TypeError) as error:
         raise InvalidArgumentError(
             f"Each edit must be a dict with 'oldText' and 'newText': {error} is at fault"

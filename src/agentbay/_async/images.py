@@ -19,18 +19,7 @@ from .._transport.deadline import Deadline
 from .._transport.images import explain_build, explain_missing_action, job_error, to_image
 from .._transport.poll import poll_delays
 from .._transport.presigned import IDLE_TIMEOUT_SECONDS
-from .._wire.images import (
-    BuildImage,
-    CancelImageBuild,
-    DescribeImageJob,
-    GetImage,
-    ImageJobData,
-    ImportImage,
-    ListImages,
-    PruneImages,
-    PullImage,
-    RemoveImage,
-)
+from .._wire import images as wire
 from ..errors import AgentBayError, WaitTimeoutError
 from ..models.image import ImageInfo, ImageProgressCallback
 from ..models.image_recipe import Image
@@ -92,7 +81,7 @@ class AsyncImages(Handle):
         """
         deadline = _deadline(timeout)
         with explain_missing_action("images to pull", _INSTEAD):
-            reply = await self._client.call(PullImage(reference=reference, name=name))
+            reply = await self._client.call(wire.PullImage(reference=reference, name=name))
         return await self._wait(reply.data_or_raise(), reference, progress, deadline)
 
     async def import_file(
@@ -122,7 +111,7 @@ class AsyncImages(Handle):
         """
         deadline, local = _deadline(timeout), Path(path)
         with explain_missing_action("images to import", _INSTEAD):
-            action = ImportImage(name=name or archive_name(local), source=local.name)
+            action = wire.ImportImage(name=name or archive_name(local), source=local.name)
             job = (await self._client.call(action)).data_or_raise()
         if await async_run_blocking(local.is_dir):
             with tempfile.TemporaryDirectory(prefix="agentbay-image-") as directory:
@@ -142,7 +131,6 @@ class AsyncImages(Handle):
         build_args: Mapping[str, str] | None = None,
         policy_id: str | None = None,
         network: Sequence[str] | None = None,
-        target: str | None = None,
         on_output: Callable[[str], object] | None = None,
         timeout: float | None = 3600.0,
     ) -> ImageInfo:
@@ -159,7 +147,6 @@ class AsyncImages(Handle):
             build_args: Values for ARG.
             policy_id: The network of the commands: "none", "proxy" or "host"; None is that of sessions.
             network: Hosts that the commands may reach, as for a session.
-            target: The stage that becomes the image, by name or number; None is the last one.
             on_output: Called with what the steps print, piece by piece.
             timeout: Seconds to wait; None waits without limit. The runtime ends a build that nobody waits for.
 
@@ -176,13 +163,12 @@ class AsyncImages(Handle):
         deadline = _deadline(timeout)
         source = await async_run_blocking(BuildSource, dockerfile, context)
         arguments = dict(build_args) if build_args else None
-        action = BuildImage(
+        action = wire.BuildImage(
             dockerfile=source.text,
             name=name,
             arguments=arguments,
             policy_id=policy_id,
             network=None if network is None else [*network],
-            target=target,
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
             job = (await self._client.call(action)).data_or_raise()
@@ -205,7 +191,7 @@ class AsyncImages(Handle):
         Wire: ListImages
         """
         with explain_missing_action("list of images", _INSTEAD):
-            reply = await self._client.call(ListImages())
+            reply = await self._client.call(wire.ListImages())
         return [to_image(found) for found in reply.data or ()]
 
     async def get(self, name: str) -> ImageInfo:
@@ -218,7 +204,7 @@ class AsyncImages(Handle):
         Wire: GetImage
         """
         with explain_missing_action("images of your own", _INSTEAD):
-            return to_image((await self._client.call(GetImage(image=name))).data_or_raise())
+            return to_image((await self._client.call(wire.GetImage(image=name))).data_or_raise())
 
     async def remove(self, name: str) -> ImageInfo:
         """Remove a name and, with its last one, the image.
@@ -235,7 +221,7 @@ class AsyncImages(Handle):
         Wire: RemoveImage
         """
         with explain_missing_action("images of your own", _INSTEAD):
-            return to_image((await self._client.call(RemoveImage(image=name))).data_or_raise())
+            return to_image((await self._client.call(wire.RemoveImage(image=name))).data_or_raise())
 
     async def prune(self) -> ImageList:
         """Remove the images that have no name left.
@@ -249,7 +235,7 @@ class AsyncImages(Handle):
         Wire: PruneImages
         """
         with explain_missing_action("images of your own", _INSTEAD):
-            reply = await self._client.call(PruneImages())
+            reply = await self._client.call(wire.PruneImages())
         return [to_image(found) for found in reply.data or ()]
 
     @property
@@ -257,7 +243,7 @@ class AsyncImages(Handle):
         return self._agent_bay.client
 
     async def _send(
-        self, job: ImageJobData, archive: Path, progress: ImageProgressCallback | None, deadline: Deadline
+        self, job: wire.ImageJobData, archive: Path, progress: ImageProgressCallback | None, deadline: Deadline
     ) -> None:
         source = await async_run_blocking(LocalSource, archive)
         report = None if progress is None else lambda sent: progress(sent, source.size)
@@ -272,16 +258,16 @@ class AsyncImages(Handle):
         finally:
             source.close()
 
-    async def _describe(self, job: ImageJobData, output_from: int | None = None) -> ImageJobData:
-        action = DescribeImageJob(job_id=job.job_id, output_from=output_from)
+    async def _describe(self, job: wire.ImageJobData, output_from: int | None = None) -> wire.ImageJobData:
+        action = wire.DescribeImageJob(job_id=job.job_id, output_from=output_from)
         return (await self._client.call(action)).data_or_raise()
 
-    async def _cancel_build(self, job: ImageJobData) -> None:
+    async def _cancel_build(self, job: wire.ImageJobData) -> None:
         with suppress(AgentBayError):  # what happened before is what the caller must know
-            await self._client.call(CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
+            await self._client.call(wire.CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
 
     async def _follow(
-        self, job: ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline
+        self, job: wire.ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline
     ) -> ImageInfo:
         """Pass on the output of a build, and return its image."""
         output: list[str] = []
@@ -302,7 +288,7 @@ class AsyncImages(Handle):
         raise WaitTimeoutError(f"The image is not there after {deadline.seconds:g} s; the build is ended.")
 
     async def _wait(
-        self, job: ImageJobData, what: str, progress: ImageProgressCallback | None, deadline: Deadline
+        self, job: wire.ImageJobData, what: str, progress: ImageProgressCallback | None, deadline: Deadline
     ) -> ImageInfo:
         """Wait until a job has ended, and return its image."""
         for delay in poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_POLL_SECONDS):

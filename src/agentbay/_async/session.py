@@ -11,20 +11,9 @@ from .._handles import Handle
 from .._mcp_mounts import McpMounts
 from .._transport.deadline import Deadline
 from .._transport.sessions import label_error, parse_time, to_session_info
+from .._wire import sessions as wire
 from .._wire.contexts import SyncContext
 from .._wire.schema import Action
-from .._wire.sessions import (
-    DeleteSessionAsync,
-    GetLabel,
-    GetLink,
-    GetMcpResource,
-    GetSessionDetail,
-    PauseSessionAsync,
-    RefreshSessionIdleTime,
-    ResumeSessionAsync,
-    SetLabel,
-    SetSessionLifecycle,
-)
 from ..errors import (
     AgentBayError,
     APIError,
@@ -155,7 +144,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         # left with one that runs.
         lost = await self._upload_contexts(deadline) if sync_context else None
         try:
-            reply = await self._client.call(DeleteSessionAsync(session_id=self.session_id))
+            reply = await self._client.call(wire.DeleteSessionAsync(session_id=self.session_id))
             await wait_until_gone(self._client, self.session_id, deadline)
         except NotFoundError:
             await self._close_mcp_mounts()
@@ -181,7 +170,9 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: PauseSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = await self._client.call(PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        reply = await self._client.call(
+            wire.PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout)
+        )
         status = await self._wait_for_state("PAUSED", deadline, poll_interval)
         return SessionPauseResult(request_id=reply.request_id, success=True, status=status)
 
@@ -191,7 +182,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: PauseSessionAsync
         """
-        reply = await self._client.call(PauseSessionAsync(session_id=self.session_id))
+        reply = await self._client.call(wire.PauseSessionAsync(session_id=self.session_id))
         return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
@@ -205,7 +196,9 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: ResumeSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = await self._client.call(ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        reply = await self._client.call(
+            wire.ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout)
+        )
         status = await self._wait_for_state("RUNNING", deadline, poll_interval)
         return SessionResumeResult(request_id=reply.request_id, success=True, status=status)
 
@@ -215,7 +208,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: ResumeSessionAsync
         """
-        reply = await self._client.call(ResumeSessionAsync(session_id=self.session_id))
+        reply = await self._client.call(wire.ResumeSessionAsync(session_id=self.session_id))
         return SessionResumeResult(request_id=reply.request_id, success=True)
 
     beta_pause = pause
@@ -227,7 +220,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: RefreshSessionIdleTime
         """
-        reply = await self._client.call(RefreshSessionIdleTime(session_id=self.session_id))
+        reply = await self._client.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
         return OperationResult(request_id=reply.request_id, success=True)
 
     @folded(OperationResult)
@@ -244,7 +237,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: SetSessionLifecycle
         """
-        action = SetSessionLifecycle(
+        action = wire.SetSessionLifecycle(
             session_id=self.session_id,
             idle_release_timeout=policy.idle_release_timeout or None,
             max_runtime=policy.max_runtime or None,
@@ -268,7 +261,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: GetSessionDetail
         """
         try:
-            reply = await self._client.call(GetSessionDetail(session_id=self.session_id))
+            reply = await self._client.call(wire.GetSessionDetail(session_id=self.session_id))
         except NotFoundError as error:
             raise self._not_found_error(error) from error
         result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
@@ -293,7 +286,9 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         refused = label_error(labels)
         if refused:
             raise InvalidArgumentError(refused)
-        reply = await self._call_as_session_error(SetLabel(session_id=self.session_id, labels=labels), "set labels for")
+        reply = await self._call_as_session_error(
+            wire.SetLabel(session_id=self.session_id, labels=labels), "set labels for"
+        )
         return OperationResult(request_id=reply.request_id, success=True)
 
     async def get_labels(self) -> OperationResult:
@@ -304,7 +299,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: GetLabel
         """
-        reply = await self._call_as_session_error(GetLabel(session_id=self.session_id), "get labels for")
+        reply = await self._call_as_session_error(wire.GetLabel(session_id=self.session_id), "get labels for")
         labels = reply.data.labels if reply.data is not None else {}
         return OperationResult(request_id=reply.request_id, success=True, data=labels)
 
@@ -321,7 +316,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: GetMcpResource
         """
         try:
-            reply, found = await self._call_for_data(GetMcpResource(session_id=self.session_id), "get info of")
+            reply, found = await self._call_for_data(wire.GetMcpResource(session_id=self.session_id), "get info of")
         except SessionError as error:
             if isinstance(error.__cause__, NotFoundError):
                 raise self._not_found_error(error.__cause__) from error
@@ -346,7 +341,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: GetLink
         """
-        action = GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
+        action = wire.GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
         reply, link = await self._call_for_data(action, "get link of")
         if not link.url:
             raise SessionError(

@@ -21,17 +21,7 @@ from .._transport.agent import (
     read_task_id,
     read_termination,
 )
-from .._wire.browser_tools import (
-    BrowserTask,
-    BrowserTaskEnd,
-    BrowserTaskStatus,
-    ComputerTask,
-    ComputerTaskEnd,
-    ComputerTaskStatus,
-    MobileTask,
-    MobileTaskEnd,
-    MobileTaskStatus,
-)
+from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, AgentError, ReplyError
 from ..models.agent import AgentEvent, ExecutionResult, QueryResult
@@ -131,7 +121,7 @@ class SyncTaskAgent(SyncBaseService):
 class ComputerAgent(SyncTaskAgent):
     """The agent of a desktop."""
 
-    _status_tool, _end_tool = ComputerTaskStatus, ComputerTaskEnd
+    _status_tool, _end_tool = wire.ComputerTaskStatus, wire.ComputerTaskEnd
 
     @folded(ExecutionResult, task_status="failed")
     def execute_task(self, task: str) -> ExecutionResult:
@@ -139,7 +129,7 @@ class ComputerAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/flux_execute_task
         """
-        return self._start(ComputerTask(task=task))
+        return self._start(wire.ComputerTask(task=task))
 
     def stream_task(
         self,
@@ -166,7 +156,7 @@ class ComputerAgent(SyncTaskAgent):
         callbacks = SyncTaskCallbacks(
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
         )
-        return TaskExecution.follow(self, ComputerTask(task=task), callbacks)
+        return TaskExecution.follow(self, wire.ComputerTask(task=task), callbacks)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     def execute_task_and_wait(
@@ -201,7 +191,7 @@ class ComputerAgent(SyncTaskAgent):
 class BrowserAgent(SyncTaskAgent):
     """The agent of a browser, which starts the browser if need be."""
 
-    _status_tool, _end_tool = BrowserTaskStatus, BrowserTaskEnd
+    _status_tool, _end_tool = wire.BrowserTaskStatus, wire.BrowserTaskEnd
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -305,7 +295,7 @@ class BrowserAgent(SyncTaskAgent):
 
     def _prepare(
         self, task: str, use_vision: bool, output_schema: Any, full_page_screenshot: bool | None
-    ) -> BrowserTask:
+    ) -> wire.BrowserTask:
         """Start the browser if need be, and return the call that starts the task."""
         if output_schema is None:
             schema = DEFAULT_SCHEMA
@@ -319,7 +309,7 @@ class BrowserAgent(SyncTaskAgent):
             except AgentBayError as error:
                 raise AgentError(f"Failed to initialize browser: {error.message}", **error.context()) from error
             self.initialized = True
-        return BrowserTask(
+        return wire.BrowserTask(
             task=task,
             use_vision=use_vision,
             full_page_screenshot=full_page_screenshot,
@@ -332,7 +322,7 @@ class MobileAgent(SyncTaskAgent):
     """The agent of a phone, whose work can be followed as it happens."""
 
     _statuses = PHONE_TASKS
-    _status_tool, _end_tool = MobileTaskStatus, MobileTaskEnd
+    _status_tool, _end_tool = wire.MobileTaskStatus, wire.MobileTaskEnd
 
     def execute_task(
         self,
@@ -358,7 +348,7 @@ class MobileAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, or WebSocket exec_task
         """
-        call = MobileTask(task=task, max_steps=max_steps)
+        call = wire.MobileTask(task=task, max_steps=max_steps)
         callbacks = SyncTaskCallbacks(
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
         )

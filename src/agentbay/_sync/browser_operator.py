@@ -19,18 +19,7 @@ from .._transport.browser import (
     write_observed_action,
 )
 from .._transport.deadline import Deadline
-from .._wire.browser_tools import (
-    PageAct,
-    PageActResult,
-    PageCloseSession,
-    PageExtract,
-    PageExtractResult,
-    PageLogin,
-    PageNavigate,
-    PageObserve,
-    PageObserveResult,
-    PageScreenshot,
-)
+from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, BrowserError
 from ..models.browser_operator import ActOptions, ActResult, ExtractOptions, ObserveOptions, ObserveResult
@@ -68,7 +57,7 @@ class BrowserOperator(SyncBaseService):
         Wire: CallMcpTool/page_use_navigate
         """
         self._require_browser("navigate")
-        return self._call_text(PageNavigate(url=url), "navigate", "Navigation failed")
+        return self._call_text(wire.PageNavigate(url=url), "navigate", "Navigation failed")
 
     def screenshot(
         self,
@@ -96,7 +85,7 @@ class BrowserOperator(SyncBaseService):
         """
         self._require_browser("screenshot")
         context_id, page_id = self._locate(page)
-        call = PageScreenshot(
+        call = wire.PageScreenshot(
             context_id=context_id, page_id=page_id, full_page=full_page, quality=quality, clip=clip, timeout=timeout
         )
         return self._call_text(call, "call screenshot", "Screenshot failed")
@@ -112,7 +101,7 @@ class BrowserOperator(SyncBaseService):
 
         Wire: CallMcpTool/page_use_close_session
         """
-        reply = self._run(PageCloseSession(), "call close")
+        reply = self._run(wire.PageCloseSession(), "call close")
         return not reply.data_or_raise().is_error
 
     def login(self, login_config: str, page: Any = None, use_vision: bool = False) -> ActResult:
@@ -129,7 +118,7 @@ class BrowserOperator(SyncBaseService):
         """
         self._require_browser("login")
         context_id, page_id = self._locate(page)
-        call = PageLogin(login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision)
+        call = wire.PageLogin(login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision)
         tool = (self._run(call, "call login")).data_or_raise()
         return ActResult(not tool.is_error, tool.text)
 
@@ -150,7 +139,7 @@ class BrowserOperator(SyncBaseService):
             options = ActOptions(write_observed_action(action_input))
         else:
             options = action_input
-        call = PageAct(
+        call = wire.PageAct(
             context_id=context_id,
             page_id=page_id,
             action=options.action,
@@ -160,7 +149,7 @@ class BrowserOperator(SyncBaseService):
             trace_id=_make_trace_id(),
         )
         label = f"{options.action} timeout"
-        return self._follow("act", call, PageActResult, read_act_result, options.timeout, label)
+        return self._follow("act", call, wire.PageActResult, read_act_result, options.timeout, label)
 
     def observe(self, options: ObserveOptions, page: Any = None) -> tuple[bool, list[ObserveResult]]:
         """Find elements of a page.
@@ -175,7 +164,7 @@ class BrowserOperator(SyncBaseService):
         """
         self._require_browser("observe")
         context_id, page_id = self._locate(page)
-        call = PageObserve(
+        call = wire.PageObserve(
             context_id=context_id,
             page_id=page_id,
             instruction=options.instruction,
@@ -184,7 +173,7 @@ class BrowserOperator(SyncBaseService):
             trace_id=_make_trace_id(),
         )
         found = self._follow(
-            "observe", call, PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
+            "observe", call, wire.PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
         )
         return True, found
 
@@ -202,7 +191,7 @@ class BrowserOperator(SyncBaseService):
         self._require_browser("extract")
         context_id, page_id = self._locate(page)
         schema: Any = options.schema
-        call = PageExtract(
+        call = wire.PageExtract(
             context_id=context_id,
             page_id=page_id,
             instruction=options.instruction,
@@ -218,7 +207,7 @@ class BrowserOperator(SyncBaseService):
             made: SchemaT = schema.model_validate_json(text)
             return made
 
-        found = self._follow("extract", call, PageExtractResult, read, options.timeout, " Extract timeout")
+        found = self._follow("extract", call, wire.PageExtractResult, read, options.timeout, " Extract timeout")
         return True, found
 
     def _follow(

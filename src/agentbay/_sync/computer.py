@@ -5,30 +5,8 @@ from __future__ import annotations
 
 from .._arguments import checked_arguments
 from .._transport.ui import check_choice, read_object, read_window, read_windows
+from .._wire import ui_tools as wire
 from .._wire.key_names import normalize_key
-from .._wire.ui_tools import (
-    ActivateWindow,
-    ClickMouse,
-    CloseWindow,
-    DragMouse,
-    FocusMode,
-    FullscreenWindow,
-    GetActiveWindow,
-    GetCursorPosition,
-    GetScreenSize,
-    ListRootWindows,
-    ListVisibleApps,
-    MaximizeWindow,
-    MinimizeWindow,
-    MoveMouse,
-    PressKeys,
-    ReleaseKeys,
-    ResizeWindow,
-    RestoreWindow,
-    Scroll,
-    StopAppByPid,
-    StopAppByPname,
-)
 from ..models.base import BoolResult, OperationResult
 from ..models.computer import (
     AppOperationResult,
@@ -63,7 +41,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/click_mouse
         """
-        return self._act(ClickMouse(x=x, y=y, button=check_choice("button", button, _BUTTONS)))
+        return self._act(wire.ClickMouse(x=x, y=y, button=check_choice("button", button, _BUTTONS)))
 
     @folded(BoolResult)
     def move_mouse(self, x: int, y: int) -> BoolResult:
@@ -71,7 +49,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/move_mouse
         """
-        return self._run_bool(MoveMouse(x=x, y=y))
+        return self._run_bool(wire.MoveMouse(x=x, y=y))
 
     def drag_mouse(
         self, from_x: int, from_y: int, to_x: int, to_y: int, button: MouseButton | str = MouseButton.LEFT
@@ -84,7 +62,7 @@ class Computer(SyncUiService):
         Wire: CallMcpTool/drag_mouse
         """
         chosen = check_choice("button", button, _DRAG_BUTTONS)
-        return self._act(DragMouse(from_x=from_x, from_y=from_y, to_x=to_x, to_y=to_y, button=chosen))
+        return self._act(wire.DragMouse(from_x=from_x, from_y=from_y, to_x=to_x, to_y=to_y, button=chosen))
 
     def scroll(
         self, x: int, y: int, direction: ScrollDirection | str = ScrollDirection.UP, amount: int = 1
@@ -101,7 +79,7 @@ class Computer(SyncUiService):
         Wire: CallMcpTool/scroll
         """
         chosen = check_choice("direction", direction, _DIRECTIONS)
-        return self._act(Scroll(x=x, y=y, direction=chosen, amount=amount))
+        return self._act(wire.Scroll(x=x, y=y, direction=chosen, amount=amount))
 
     @folded(OperationResult)
     def get_cursor_position(self) -> OperationResult:
@@ -112,7 +90,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_cursor_position
         """
-        reply = self.session._run_tool(GetCursorPosition())
+        reply = self.session._run_tool(wire.GetCursorPosition())
         data = read_object(text_or_raise(reply), "cursor position")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -126,7 +104,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/press_keys
         """
-        return self._run_bool(PressKeys(keys=keys, hold=hold))
+        return self._run_bool(wire.PressKeys(keys=keys, hold=hold))
 
     @folded(BoolResult)
     def release_keys(self, keys: list[str]) -> BoolResult:
@@ -134,7 +112,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/release_keys
         """
-        return self._run_bool(ReleaseKeys(keys=[normalize_key(key) for key in keys]))
+        return self._run_bool(wire.ReleaseKeys(keys=[normalize_key(key) for key in keys]))
 
     @folded(OperationResult)
     def get_screen_size(self) -> OperationResult:
@@ -145,7 +123,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_screen_size
         """
-        reply = self.session._run_tool(GetScreenSize())
+        reply = self.session._run_tool(wire.GetScreenSize())
         data = read_object(text_or_raise(reply), "screen size")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -158,7 +136,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/list_root_windows
         """
-        reply = self.session._run_tool(ListRootWindows(timeout_ms=timeout_ms))
+        reply = self.session._run_tool(wire.ListRootWindows(timeout_ms=timeout_ms))
         windows = read_windows(text_or_raise(reply))
         return WindowListResult(request_id=reply.request_id, success=True, windows=windows)
 
@@ -168,7 +146,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_active_window
         """
-        reply = self.session._run_tool(GetActiveWindow())
+        reply = self.session._run_tool(wire.GetActiveWindow())
         window = read_window(text_or_raise(reply))
         return WindowInfoResult(request_id=reply.request_id, success=True, window=window)
 
@@ -178,7 +156,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/activate_window
         """
-        return self._run_bool(ActivateWindow(window_id=window_id))
+        return self._run_bool(wire.ActivateWindow(window_id=window_id))
 
     @folded(BoolResult)
     def close_window(self, window_id: int) -> BoolResult:
@@ -186,7 +164,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/close_window
         """
-        return self._run_bool(CloseWindow(window_id=window_id))
+        return self._run_bool(wire.CloseWindow(window_id=window_id))
 
     @folded(BoolResult)
     def maximize_window(self, window_id: int) -> BoolResult:
@@ -194,7 +172,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/maximize_window
         """
-        return self._run_bool(MaximizeWindow(window_id=window_id))
+        return self._run_bool(wire.MaximizeWindow(window_id=window_id))
 
     @folded(BoolResult)
     def minimize_window(self, window_id: int) -> BoolResult:
@@ -202,7 +180,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/minimize_window
         """
-        return self._run_bool(MinimizeWindow(window_id=window_id))
+        return self._run_bool(wire.MinimizeWindow(window_id=window_id))
 
     @folded(BoolResult)
     def restore_window(self, window_id: int) -> BoolResult:
@@ -210,7 +188,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/restore_window
         """
-        return self._run_bool(RestoreWindow(window_id=window_id))
+        return self._run_bool(wire.RestoreWindow(window_id=window_id))
 
     @folded(BoolResult)
     def fullscreen_window(self, window_id: int) -> BoolResult:
@@ -218,7 +196,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/fullscreen_window
         """
-        return self._run_bool(FullscreenWindow(window_id=window_id))
+        return self._run_bool(wire.FullscreenWindow(window_id=window_id))
 
     @folded(BoolResult)
     def resize_window(self, window_id: int, width: int, height: int) -> BoolResult:
@@ -226,7 +204,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/resize_window
         """
-        return self._run_bool(ResizeWindow(window_id=window_id, width=width, height=height))
+        return self._run_bool(wire.ResizeWindow(window_id=window_id, width=width, height=height))
 
     @folded(BoolResult)
     def focus_mode(self, on: bool) -> BoolResult:
@@ -236,7 +214,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/focus_mode
         """
-        return self._run_bool(FocusMode(on=on))
+        return self._run_bool(wire.FocusMode(on=on))
 
     @folded(InstalledAppListResult)
     def get_installed_apps(
@@ -259,7 +237,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/list_visible_apps
         """
-        return self._list_processes(ListVisibleApps())
+        return self._list_processes(wire.ListVisibleApps())
 
     @folded(AppOperationResult)
     def stop_app_by_pname(self, pname: str) -> AppOperationResult:
@@ -267,7 +245,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/stop_app_by_pname
         """
-        return self._stop_app(StopAppByPname(pname=pname))
+        return self._stop_app(wire.StopAppByPname(pname=pname))
 
     @folded(AppOperationResult)
     def stop_app_by_pid(self, pid: int) -> AppOperationResult:
@@ -275,8 +253,8 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/stop_app_by_pid
         """
-        return self._stop_app(StopAppByPid(pid=pid))
+        return self._stop_app(wire.StopAppByPid(pid=pid))
 
     @folded(BoolResult)
-    def _act(self, call: ClickMouse | DragMouse | Scroll) -> BoolResult:
+    def _act(self, call: wire.ClickMouse | wire.DragMouse | wire.Scroll) -> BoolResult:
         return self._run_bool(call)

@@ -13,18 +13,8 @@ from typing import TYPE_CHECKING
 from .._arguments import checked_arguments
 from .._transport.file_errors import file_text_or_raise
 from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
+from .._wire import tools as wire
 from .._wire.schema import Tool
-from .._wire.tools import (
-    CreateDirectory,
-    DeleteFile,
-    EditFile,
-    GetFileChange,
-    GetFileInfo,
-    ListDirectory,
-    MoveFile,
-    SearchFiles,
-    TextReplacement,
-)
 from ..errors import FileError, InvalidArgumentError, PathNotDirectoryError, PathNotFoundError
 from ..models.base import BoolResult
 from ..models.filesystem import (
@@ -66,7 +56,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/create_directory
         """
-        return self._run_bool_tool(CreateDirectory(path=path), path)
+        return self._run_bool_tool(wire.CreateDirectory(path=path), path)
 
     @folded(BoolResult)
     def delete_file(self, path: str) -> BoolResult:
@@ -74,7 +64,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/delete_file
         """
-        return self._run_bool_tool(DeleteFile(path=path), path)
+        return self._run_bool_tool(wire.DeleteFile(path=path), path)
 
     delete = delete_file
     remove = delete_file
@@ -90,7 +80,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/move_file
         """
-        return self._run_bool_tool(MoveFile(source=source, destination=destination), source, "Failed to move file")
+        return self._run_bool_tool(wire.MoveFile(source=source, destination=destination), source, "Failed to move file")
 
     @folded(EditResult)
     def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
@@ -103,7 +93,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = self.session._run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+        reply = self.session._run_tool(wire.EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
         file_text_or_raise(reply, path)
         diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
@@ -116,7 +106,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = self.session._run_tool(GetFileInfo(path=path))
+        reply = self.session._run_tool(wire.GetFileInfo(path=path))
         info = read_info(file_text_or_raise(reply, path))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
@@ -131,7 +121,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = self.session._run_tool(GetFileInfo(path=path))
+        reply = self.session._run_tool(wire.GetFileInfo(path=path))
         try:
             return bool(read_info(file_text_or_raise(reply, path)))
         except (PathNotFoundError, PathNotDirectoryError):
@@ -149,7 +139,7 @@ class FileSystem(SyncFileContents):
         Wire: CallMcpTool/search_files
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
-        reply = self.session._run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
+        reply = self.session._run_tool(wire.SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
         file_text_or_raise(reply, path)
         return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
@@ -159,7 +149,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/list_directory
         """
-        reply = self.session._run_tool(ListDirectory(path=path))
+        reply = self.session._run_tool(wire.ListDirectory(path=path))
         file_text_or_raise(reply, path)
         return DirectoryListResult(
             request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
@@ -377,7 +367,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/get_file_change
         """
-        reply = self.session._run_tool(GetFileChange(path=path))
+        reply = self.session._run_tool(wire.GetFileChange(path=path))
         text = file_text_or_raise(reply, path)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
@@ -389,9 +379,9 @@ class FileSystem(SyncFileContents):
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
 
-def _make_edits(edits: Sequence[Mapping[str, str]]) -> list[TextReplacement]:
+def _make_edits(edits: Sequence[Mapping[str, str]]) -> list[wire.TextReplacement]:
     try:
-        made = [TextReplacement(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
+        made = [wire.TextReplacement(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
     except (KeyError, TypeError) as error:
         raise InvalidArgumentError(
             f"Each edit must be a dict with 'oldText' and 'newText': {error} is at fault"

@@ -20,18 +20,7 @@ from .._transport.deadline import Deadline
 from .._transport.images import explain_build, explain_missing_action, job_error, to_image
 from .._transport.poll import poll_delays
 from .._transport.presigned import IDLE_TIMEOUT_SECONDS
-from .._wire.images import (
-    BuildImage,
-    CancelImageBuild,
-    DescribeImageJob,
-    GetImage,
-    ImageJobData,
-    ImportImage,
-    ListImages,
-    PruneImages,
-    PullImage,
-    RemoveImage,
-)
+from .._wire import images as wire
 from ..errors import AgentBayError, WaitTimeoutError
 from ..models.image import ImageInfo, ImageProgressCallback
 from ..models.image_recipe import Image
@@ -93,7 +82,7 @@ class Images(Handle):
         """
         deadline = _deadline(timeout)
         with explain_missing_action("images to pull", _INSTEAD):
-            reply = self._client.call(PullImage(reference=reference, name=name))
+            reply = self._client.call(wire.PullImage(reference=reference, name=name))
         return self._wait(reply.data_or_raise(), reference, progress, deadline)
 
     def import_file(
@@ -123,7 +112,7 @@ class Images(Handle):
         """
         deadline, local = _deadline(timeout), Path(path)
         with explain_missing_action("images to import", _INSTEAD):
-            action = ImportImage(name=name or archive_name(local), source=local.name)
+            action = wire.ImportImage(name=name or archive_name(local), source=local.name)
             job = (self._client.call(action)).data_or_raise()
         if sync_run_blocking(local.is_dir):
             with tempfile.TemporaryDirectory(prefix="agentbay-image-") as directory:
@@ -143,7 +132,6 @@ class Images(Handle):
         build_args: Mapping[str, str] | None = None,
         policy_id: str | None = None,
         network: Sequence[str] | None = None,
-        target: str | None = None,
         on_output: Callable[[str], object] | None = None,
         timeout: float | None = 3600.0,
     ) -> ImageInfo:
@@ -160,7 +148,6 @@ class Images(Handle):
             build_args: Values for ARG.
             policy_id: The network of the commands: "none", "proxy" or "host"; None is that of sessions.
             network: Hosts that the commands may reach, as for a session.
-            target: The stage that becomes the image, by name or number; None is the last one.
             on_output: Called with what the steps print, piece by piece.
             timeout: Seconds to wait; None waits without limit. The runtime ends a build that nobody waits for.
 
@@ -177,13 +164,12 @@ class Images(Handle):
         deadline = _deadline(timeout)
         source = sync_run_blocking(BuildSource, dockerfile, context)
         arguments = dict(build_args) if build_args else None
-        action = BuildImage(
+        action = wire.BuildImage(
             dockerfile=source.text,
             name=name,
             arguments=arguments,
             policy_id=policy_id,
             network=None if network is None else [*network],
-            target=target,
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
             job = (self._client.call(action)).data_or_raise()
@@ -206,7 +192,7 @@ class Images(Handle):
         Wire: ListImages
         """
         with explain_missing_action("list of images", _INSTEAD):
-            reply = self._client.call(ListImages())
+            reply = self._client.call(wire.ListImages())
         return [to_image(found) for found in reply.data or ()]
 
     def get(self, name: str) -> ImageInfo:
@@ -219,7 +205,7 @@ class Images(Handle):
         Wire: GetImage
         """
         with explain_missing_action("images of your own", _INSTEAD):
-            return to_image((self._client.call(GetImage(image=name))).data_or_raise())
+            return to_image((self._client.call(wire.GetImage(image=name))).data_or_raise())
 
     def remove(self, name: str) -> ImageInfo:
         """Remove a name and, with its last one, the image.
@@ -236,7 +222,7 @@ class Images(Handle):
         Wire: RemoveImage
         """
         with explain_missing_action("images of your own", _INSTEAD):
-            return to_image((self._client.call(RemoveImage(image=name))).data_or_raise())
+            return to_image((self._client.call(wire.RemoveImage(image=name))).data_or_raise())
 
     def prune(self) -> ImageList:
         """Remove the images that have no name left.
@@ -250,7 +236,7 @@ class Images(Handle):
         Wire: PruneImages
         """
         with explain_missing_action("images of your own", _INSTEAD):
-            reply = self._client.call(PruneImages())
+            reply = self._client.call(wire.PruneImages())
         return [to_image(found) for found in reply.data or ()]
 
     @property
@@ -258,7 +244,7 @@ class Images(Handle):
         return self._agent_bay.client
 
     def _send(
-        self, job: ImageJobData, archive: Path, progress: ImageProgressCallback | None, deadline: Deadline
+        self, job: wire.ImageJobData, archive: Path, progress: ImageProgressCallback | None, deadline: Deadline
     ) -> None:
         source = sync_run_blocking(LocalSource, archive)
         report = None if progress is None else lambda sent: progress(sent, source.size)
@@ -273,15 +259,17 @@ class Images(Handle):
         finally:
             source.close()
 
-    def _describe(self, job: ImageJobData, output_from: int | None = None) -> ImageJobData:
-        action = DescribeImageJob(job_id=job.job_id, output_from=output_from)
+    def _describe(self, job: wire.ImageJobData, output_from: int | None = None) -> wire.ImageJobData:
+        action = wire.DescribeImageJob(job_id=job.job_id, output_from=output_from)
         return (self._client.call(action)).data_or_raise()
 
-    def _cancel_build(self, job: ImageJobData) -> None:
+    def _cancel_build(self, job: wire.ImageJobData) -> None:
         with suppress(AgentBayError):  # what happened before is what the caller must know
-            self._client.call(CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
+            self._client.call(wire.CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
 
-    def _follow(self, job: ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline) -> ImageInfo:
+    def _follow(
+        self, job: wire.ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline
+    ) -> ImageInfo:
         """Pass on the output of a build, and return its image."""
         output: list[str] = []
         delays = poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_OUTPUT_POLL_SECONDS)
@@ -301,7 +289,7 @@ class Images(Handle):
         raise WaitTimeoutError(f"The image is not there after {deadline.seconds:g} s; the build is ended.")
 
     def _wait(
-        self, job: ImageJobData, what: str, progress: ImageProgressCallback | None, deadline: Deadline
+        self, job: wire.ImageJobData, what: str, progress: ImageProgressCallback | None, deadline: Deadline
     ) -> ImageInfo:
         """Wait until a job has ended, and return its image."""
         for delay in poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_POLL_SECONDS):

@@ -20,16 +20,7 @@ from .._transport.processes import (
     read_pid_answer,
     read_sent_bytes,
 )
-from .._wire.process_tools import (
-    MAX_OUTPUT_BYTES,
-    ListProcesses,
-    ReadProcessOutput,
-    RemoveProcess,
-    SignalProcess,
-    StartProcess,
-    WaitProcess,
-    WriteProcessInput,
-)
+from .._wire import process_tools as wire
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
@@ -49,8 +40,8 @@ class SyncProcessTools:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._has_raw_output = session._takes_raw_calls(ReadProcessOutput)
-        self._has_raw_input = session._takes_raw_calls(WriteProcessInput)
+        self._has_raw_output = session._takes_raw_calls(wire.ReadProcessOutput)
+        self._has_raw_input = session._takes_raw_calls(wire.WriteProcessInput)
         self.input_bytes = _RAW_INPUT_BYTES if self._has_raw_input else _INPUT_BYTES  # in one call
 
     def start(
@@ -60,14 +51,14 @@ class SyncProcessTools:
 
         Under the same id nothing is started twice.
         """
-        call = StartProcess(
+        call = wire.StartProcess(
             command=line.text, process_id=process_id, cwd=cwd, envs=envs, label=label, **line.tool_fields()
         )
         return read_pid_answer(self._session._run_tool(call, timeout=_START_SECONDS))
 
     def list(self) -> list[ProcessEntry]:
         """List the processes, the newest last."""
-        return read_entries(self._session._run_tool(ListProcesses()))
+        return read_entries(self._session._run_tool(wire.ListProcesses()))
 
     def follow(self, process_id: str, stream: str, offset: int, seconds: float) -> ProcessState:
         """Wait for output beyond an offset, or for the end.
@@ -76,17 +67,17 @@ class SyncProcessTools:
         """
         wait_ms = math.ceil(seconds * 1000)
         if not stream:
-            call: Tool = WaitProcess(process_id=process_id, timeout_ms=wait_ms)
+            call: Tool = wire.WaitProcess(process_id=process_id, timeout_ms=wait_ms)
             return read_output_answer(self._call_and_wait(call, seconds))
-        ask = partial(ReadProcessOutput, process_id=process_id, stream=stream, offset=offset, wait_ms=wait_ms)
+        ask = partial(wire.ReadProcessOutput, process_id=process_id, stream=stream, offset=offset, wait_ms=wait_ms)
         if self._has_raw_output:
-            return read_output_answer(self._call_and_wait(ask(max_bytes=MAX_OUTPUT_BYTES), seconds, b""))
+            return read_output_answer(self._call_and_wait(ask(max_bytes=wire.MAX_OUTPUT_BYTES), seconds, b""))
         return read_output_answer(self._call_and_wait(ask(encoding="base64"), seconds))
 
     def write_input(self, process_id: str, piece: bytes, deadline: Deadline) -> int:
         """Write to the input, and return how many bytes were taken in time."""
         seconds = min(max(deadline.remaining(), 0.0), self.long_poll_seconds)
-        ask = partial(WriteProcessInput, process_id=process_id, timeout_ms=math.ceil(seconds * 1000))
+        ask = partial(wire.WriteProcessInput, process_id=process_id, timeout_ms=math.ceil(seconds * 1000))
         if self._has_raw_input:
             return read_sent_bytes(self._call_and_wait(ask(), seconds, piece))
         call = ask(data=base64.b64encode(piece).decode(), encoding="base64")
@@ -94,19 +85,19 @@ class SyncProcessTools:
 
     def close_input(self, process_id: str) -> None:
         """End the input."""
-        check_answer(self._session._run_tool(WriteProcessInput(process_id=process_id, close=True)))
+        check_answer(self._session._run_tool(wire.WriteProcessInput(process_id=process_id, close=True)))
 
     def signal(self, process_id: str, number: int) -> None:
         """Send a signal to the process group."""
-        check_answer(self._session._run_tool(SignalProcess(process_id=process_id, signal=number)))
+        check_answer(self._session._run_tool(wire.SignalProcess(process_id=process_id, signal=number)))
 
     def remove(self, process_id: str) -> None:
         """Remove a process that has ended."""
-        check_answer(self._session._run_tool(RemoveProcess(process_id=process_id)))
+        check_answer(self._session._run_tool(wire.RemoveProcess(process_id=process_id)))
 
     def cancel(self, process_id: str) -> None:
         """Kill and remove a process, and let none start under its id any more."""
-        call = RemoveProcess(process_id=process_id, kill=True)
+        call = wire.RemoveProcess(process_id=process_id, kill=True)
         check_answer(self._session._run_tool(call, timeout=_CANCEL_SECONDS))
 
     def _call_and_wait(self, call: Tool, seconds: float, body: bytes | None = None) -> Reply[ToolReply]:

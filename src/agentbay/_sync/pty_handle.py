@@ -15,20 +15,8 @@ from .._handles import Handle
 from .._transport.deadline import Deadline
 from .._transport.files import to_bytes
 from .._websocket import SyncEvent, SyncQueue, SyncWorker
+from .._wire import pty as wire
 from .._wire.converter import MalformedError, structure
-from .._wire.pty import (
-    ERROR_EVENT,
-    EXIT_EVENT,
-    MAX_TERMINAL_SIZE,
-    OUTPUT_EVENT,
-    PTY_TARGET,
-    PtyAnswer,
-    PtyInput,
-    PtyPush,
-    PtyResize,
-    decode_bytes,
-    encode_bytes,
-)
 from ..errors import AgentBayError, DeadlineExceeded, PtyError, PtyNotConnectedError, ReplyError
 from .callbacks import invoke_callback
 from .waiting import PauseExtension
@@ -65,7 +53,7 @@ class PtyHandle(Handle):
         self._error: PtyError | None = None
         self._is_attached = self._acknowledges_input = False
         self._input_lock = SyncSemaphore(1)
-        self._early_pushes: list[PtyPush] = []
+        self._early_pushes: list[wire.PtyPush] = []
         self._output_queue: SyncQueue[bytes | None] = SyncQueue()
         self._unread = bytearray()  # taken from the queue, and not given to the user yet
         # each is counted by one side alone, so no lock is needed
@@ -133,9 +121,9 @@ class PtyHandle(Handle):
         finally:
             self._input_lock.release()
 
-    def _make_input(self, data: bytes, *, acknowledge: bool | None = None) -> PtyInput:
-        encoding, text = encode_bytes(data)
-        return PtyInput(pty_session_id=self._id, encoding=encoding, data=text, acknowledge=acknowledge)
+    def _make_input(self, data: bytes, *, acknowledge: bool | None = None) -> wire.PtyInput:
+        encoding, text = wire.encode_bytes(data)
+        return wire.PtyInput(pty_session_id=self._id, encoding=encoding, data=text, acknowledge=acknowledge)
 
     def resize(self, cols: int, rows: int) -> None:
         """Change the size, and notify the program.
@@ -149,7 +137,7 @@ class PtyHandle(Handle):
         """
         self._check_connected()
         check_size(cols, rows)
-        self._pty._send("pty.resize", PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
+        self._pty._send("pty.resize", wire.PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
 
     def kill(self) -> None:
         """Kill the program and its child processes.
@@ -299,20 +287,20 @@ class PtyHandle(Handle):
         return self._pty.session.ws.explain(self._error or PtyNotConnectedError())
 
     def _subscribe(self, link: SyncReconnectingWebSocket) -> None:
-        self._unsubscribe = link.add_listener(Listener(PTY_TARGET, self._on_push, self._on_lost))
+        self._unsubscribe = link.add_listener(Listener(wire.PTY_TARGET, self._on_push, self._on_lost))
 
     def _on_attached(self, data: dict[str, Any]) -> None:
         """Take the terminal's id from the answer, and handle earlier pushes."""
         answer = parse_answer(data)
         self._id = answer.pty_session_id or self._id
         if not self._id:
-            raise ReplyError("The answer to pty.create has no ptySessionId.", action=PTY_TARGET)
+            raise ReplyError("The answer to pty.create has no ptySessionId.", action=wire.PTY_TARGET)
         self._is_attached = True
         self._acknowledges_input = answer.acknowledges_input is True
         early, self._early_pushes = self._early_pushes, []
         if answer.replay:
             # output pushed before the answer is part of the replay
-            early = [push for push in early if push.event_type != OUTPUT_EVENT]
+            early = [push for push in early if push.event_type != wire.OUTPUT_EVENT]
             self._buffer_output(_decode_replay(answer.replay))
         for push in early:
             self._handle_push(push)
@@ -322,7 +310,7 @@ class PtyHandle(Handle):
 
     def _on_push(self, data: dict[str, Any]) -> None:
         try:
-            push: PtyPush = structure(data, PtyPush, path=PTY_TARGET)
+            push: wire.PtyPush = structure(data, wire.PtyPush, path=wire.PTY_TARGET)
             if self._is_attached:
                 self._handle_push(push)
             # Pushes of all terminals of the session arrive here, so a busy neighbour must not fill the memory
@@ -330,18 +318,18 @@ class PtyHandle(Handle):
             elif len(self._early_pushes) < _MAX_EARLY_PUSHES:
                 self._early_pushes.append(push)
         except MalformedError as error:
-            _logger.warning("A push of %s was ignored: %s", PTY_TARGET, error)
+            _logger.warning("A push of %s was ignored: %s", wire.PTY_TARGET, error)
 
-    def _handle_push(self, push: PtyPush) -> None:
+    def _handle_push(self, push: wire.PtyPush) -> None:
         # All terminals of a session share one target, and a push may still be under way after the end.
         if push.pty_session_id != self._id or not self.is_connected:
             return
-        if push.event_type == OUTPUT_EVENT:
-            self._buffer_output(decode_bytes(push.encoding, push.data or ""))
-        elif push.event_type == EXIT_EVENT:
+        if push.event_type == wire.OUTPUT_EVENT:
+            self._buffer_output(wire.decode_bytes(push.encoding, push.data or ""))
+        elif push.event_type == wire.EXIT_EVENT:
             self._exit_code = -1 if push.exit_code is None else push.exit_code
             self._finish(None)
-        elif push.event_type == ERROR_EVENT:
+        elif push.event_type == wire.ERROR_EVENT:
             self._finish(PtyError(push.error or "The service reports a failure and gives no reason."))
 
     def _buffer_output(self, piece: bytes) -> None:
@@ -389,20 +377,20 @@ def check_size(cols: int, rows: int) -> None:
         PtyError: Says which sizes are possible.
     """
     for size in (cols, rows):
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_TERMINAL_SIZE:
-            raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{MAX_TERMINAL_SIZE})")
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= wire.MAX_TERMINAL_SIZE:
+            raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{wire.MAX_TERMINAL_SIZE})")
 
 
 def _decode_replay(text: str) -> bytes:
     try:
-        return decode_bytes("base64", text)
+        return wire.decode_bytes("base64", text)
     except MalformedError as error:
         raise ReplyError(
-            f"What {PTY_TARGET} has kept of the output cannot be read: {error}.", action=PTY_TARGET
+            f"What {wire.PTY_TARGET} has kept of the output cannot be read: {error}.", action=wire.PTY_TARGET
         ) from error
 
 
-def parse_answer(data: Mapping[str, Any]) -> PtyAnswer:
+def parse_answer(data: Mapping[str, Any]) -> wire.PtyAnswer:
     """Read the answer to a request.
 
     Raises:
@@ -410,7 +398,9 @@ def parse_answer(data: Mapping[str, Any]) -> PtyAnswer:
     """
     result = data.get("result", data)
     try:
-        answer: PtyAnswer = structure(result if isinstance(result, dict) else {}, PtyAnswer, path=PTY_TARGET)
+        answer: wire.PtyAnswer = structure(
+            result if isinstance(result, dict) else {}, wire.PtyAnswer, path=wire.PTY_TARGET
+        )
     except MalformedError as error:
-        raise ReplyError(f"The answer of {PTY_TARGET} cannot be read: {error}.", action=PTY_TARGET) from error
+        raise ReplyError(f"The answer of {wire.PTY_TARGET} cannot be read: {error}.", action=wire.PTY_TARGET) from error
     return answer

@@ -12,20 +12,9 @@ from .._handles import Handle
 from .._mcp_mounts import McpMounts
 from .._transport.deadline import Deadline
 from .._transport.sessions import label_error, parse_time, to_session_info
+from .._wire import sessions as wire
 from .._wire.contexts import SyncContext
 from .._wire.schema import Action
-from .._wire.sessions import (
-    DeleteSessionAsync,
-    GetLabel,
-    GetLink,
-    GetMcpResource,
-    GetSessionDetail,
-    PauseSessionAsync,
-    RefreshSessionIdleTime,
-    ResumeSessionAsync,
-    SetLabel,
-    SetSessionLifecycle,
-)
 from ..errors import (
     AgentBayError,
     APIError,
@@ -156,7 +145,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         # left with one that runs.
         lost = self._upload_contexts(deadline) if sync_context else None
         try:
-            reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
+            reply = self._client.call(wire.DeleteSessionAsync(session_id=self.session_id))
             wait_until_gone(self._client, self.session_id, deadline)
         except NotFoundError:
             self._close_mcp_mounts()
@@ -182,7 +171,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: PauseSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = self._client.call(PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        reply = self._client.call(wire.PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
         status = self._wait_for_state("PAUSED", deadline, poll_interval)
         return SessionPauseResult(request_id=reply.request_id, success=True, status=status)
 
@@ -192,7 +181,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
 
         Wire: PauseSessionAsync
         """
-        reply = self._client.call(PauseSessionAsync(session_id=self.session_id))
+        reply = self._client.call(wire.PauseSessionAsync(session_id=self.session_id))
         return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
@@ -206,7 +195,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: ResumeSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = self._client.call(ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        reply = self._client.call(wire.ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
         status = self._wait_for_state("RUNNING", deadline, poll_interval)
         return SessionResumeResult(request_id=reply.request_id, success=True, status=status)
 
@@ -216,7 +205,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
 
         Wire: ResumeSessionAsync
         """
-        reply = self._client.call(ResumeSessionAsync(session_id=self.session_id))
+        reply = self._client.call(wire.ResumeSessionAsync(session_id=self.session_id))
         return SessionResumeResult(request_id=reply.request_id, success=True)
 
     beta_pause = pause
@@ -228,7 +217,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
 
         Wire: RefreshSessionIdleTime
         """
-        reply = self._client.call(RefreshSessionIdleTime(session_id=self.session_id))
+        reply = self._client.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
         return OperationResult(request_id=reply.request_id, success=True)
 
     @folded(OperationResult)
@@ -245,7 +234,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
 
         Wire: SetSessionLifecycle
         """
-        action = SetSessionLifecycle(
+        action = wire.SetSessionLifecycle(
             session_id=self.session_id,
             idle_release_timeout=policy.idle_release_timeout or None,
             max_runtime=policy.max_runtime or None,
@@ -269,7 +258,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: GetSessionDetail
         """
         try:
-            reply = self._client.call(GetSessionDetail(session_id=self.session_id))
+            reply = self._client.call(wire.GetSessionDetail(session_id=self.session_id))
         except NotFoundError as error:
             raise self._not_found_error(error) from error
         result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
@@ -294,7 +283,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         refused = label_error(labels)
         if refused:
             raise InvalidArgumentError(refused)
-        reply = self._call_as_session_error(SetLabel(session_id=self.session_id, labels=labels), "set labels for")
+        reply = self._call_as_session_error(wire.SetLabel(session_id=self.session_id, labels=labels), "set labels for")
         return OperationResult(request_id=reply.request_id, success=True)
 
     def get_labels(self) -> OperationResult:
@@ -305,7 +294,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
 
         Wire: GetLabel
         """
-        reply = self._call_as_session_error(GetLabel(session_id=self.session_id), "get labels for")
+        reply = self._call_as_session_error(wire.GetLabel(session_id=self.session_id), "get labels for")
         labels = reply.data.labels if reply.data is not None else {}
         return OperationResult(request_id=reply.request_id, success=True, data=labels)
 
@@ -322,7 +311,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: GetMcpResource
         """
         try:
-            reply, found = self._call_for_data(GetMcpResource(session_id=self.session_id), "get info of")
+            reply, found = self._call_for_data(wire.GetMcpResource(session_id=self.session_id), "get info of")
         except SessionError as error:
             if isinstance(error.__cause__, NotFoundError):
                 raise self._not_found_error(error.__cause__) from error
@@ -347,7 +336,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
 
         Wire: GetLink
         """
-        action = GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
+        action = wire.GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
         reply, link = self._call_for_data(action, "get link of")
         if not link.url:
             raise SessionError(

@@ -6,16 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agentbay._wire.browser_tools import (
-    BROWSER_SERVER,
-    BrowserTask,
-    BrowserTaskEnd,
-    BrowserTaskStatus,
-    ComputerTask,
-    ComputerTaskEnd,
-    ComputerTaskStatus,
-    MobileTask,
-)
+from agentbay._wire import browser_tools as wire
 from agentbay._wire.converter import structure
 from agentbay._wire.tools import ToolReply
 from agentbay.local.agent.desktop_tools import DesktopTools
@@ -37,64 +28,66 @@ _EXECUTE, _RESUME = "exec_task", "resume_task"
 _CAPTURED_EVENTS = ("content", "reasoning", "tool_call")
 
 
-@tool_handler(BrowserTask)
-async def execute_browser_task(session: Session, tool: BrowserTask) -> ToolReply:
+@tool_handler(wire.BrowserTask)
+async def execute_browser_task(session: Session, tool: wire.BrowserTask) -> ToolReply:
     return _refuse(session, tool) or start_task(session, RunningTask(_BROWSER), lambda task: _do(session, tool, task))
 
 
-@tool_handler(BrowserTaskStatus)
-async def browser_task_status(session: Session, tool: BrowserTaskStatus) -> ToolReply:
+@tool_handler(wire.BrowserTaskStatus)
+async def browser_task_status(session: Session, tool: wire.BrowserTaskStatus) -> ToolReply:
     return _status(session, tool.task_id, _BROWSER)
 
 
-@tool_handler(BrowserTaskEnd)
-async def end_browser_task(session: Session, tool: BrowserTaskEnd) -> ToolReply:
+@tool_handler(wire.BrowserTaskEnd)
+async def end_browser_task(session: Session, tool: wire.BrowserTaskEnd) -> ToolReply:
     return _end(session, tool.task_id, _BROWSER)
 
 
-@tool_handler(ComputerTask)
-async def execute_computer_task(session: Session, tool: ComputerTask) -> ToolReply:
+@tool_handler(wire.ComputerTask)
+async def execute_computer_task(session: Session, tool: wire.ComputerTask) -> ToolReply:
     return _refuse(session, tool) or start_task(session, RunningTask(_COMPUTER), lambda task: _do(session, tool, task))
 
 
-@tool_handler(ComputerTaskStatus)
-async def computer_task_status(session: Session, tool: ComputerTaskStatus) -> ToolReply:
+@tool_handler(wire.ComputerTaskStatus)
+async def computer_task_status(session: Session, tool: wire.ComputerTaskStatus) -> ToolReply:
     return _status(session, tool.task_id, _COMPUTER)
 
 
-@tool_handler(ComputerTaskEnd)
-async def end_computer_task(session: Session, tool: ComputerTaskEnd) -> ToolReply:
+@tool_handler(wire.ComputerTaskEnd)
+async def end_computer_task(session: Session, tool: wire.ComputerTaskEnd) -> ToolReply:
     return _end(session, tool.task_id, _COMPUTER)
 
 
-@tool_handler(MobileTask)
-async def execute_mobile_task(session: Session, tool: MobileTask) -> ToolReply:
+@tool_handler(wire.MobileTask)
+async def execute_mobile_task(session: Session, tool: wire.MobileTask) -> ToolReply:
     return _no_phone()
 
 
-@target_handler(BROWSER_SERVER)
+@target_handler(wire.BROWSER_SERVER)
 async def follow_browser_task(session: Session, request: WebSocketRequest) -> None:
-    await _follow(session, request, BrowserTask)
+    await _follow(session, request, wire.BrowserTask)
 
 
-@target_handler(ComputerTask.server)
+@target_handler(wire.ComputerTask.server)
 async def follow_computer_task(session: Session, request: WebSocketRequest) -> None:
-    await _follow(session, request, ComputerTask)
+    await _follow(session, request, wire.ComputerTask)
 
 
-@target_handler(MobileTask.server)
+@target_handler(wire.MobileTask.server)
 async def follow_mobile_task(session: Session, request: WebSocketRequest) -> None:
     await request.send_answer(error=_no_phone().text)
 
 
-async def _follow(session: Session, request: WebSocketRequest, kind: type[BrowserTask] | type[ComputerTask]) -> None:
+async def _follow(
+    session: Session, request: WebSocketRequest, kind: type[wire.BrowserTask] | type[wire.ComputerTask]
+) -> None:
     """Do a task, and send what happens as it happens."""
     if request.method != _EXECUTE:
         await request.send_answer(error=f"There is no method {request.method!r:.80}, only {_EXECUTE}.")
         return
     params = dict(request.params)
     max_steps = params.pop("max_steps", None)
-    call: BrowserTask | ComputerTask = structure(params, kind, path="params")
+    call: wire.BrowserTask | wire.ComputerTask = structure(params, kind, path="params")
     if refusal := _refuse(session, call):
         await request.send_answer(error=refusal.text)
         return
@@ -126,21 +119,27 @@ def _no_phone() -> ToolReply:
     return refusal_result("Tasks of a phone's agent are done by the cloud only.", "MobileAgentNotSupported.Local")
 
 
-def _refuse(session: Session, call: BrowserTask | ComputerTask) -> ToolReply | None:
+def _refuse(session: Session, call: wire.BrowserTask | wire.ComputerTask) -> ToolReply | None:
     """Return a refusal if a task cannot be started, else None."""
     if session.agent.settings is None:
         return model_needed("An agent")
-    if isinstance(call, BrowserTask) and call.output_schema is not None and parse_schema(call.output_schema) is None:
+    if (
+        isinstance(call, wire.BrowserTask)
+        and call.output_schema is not None
+        and parse_schema(call.output_schema) is None
+    ):
         return error_result(f"output_schema is no JSON schema of an object: {call.output_schema:.200}")
     return None
 
 
-async def _do(session: Session, call: BrowserTask | ComputerTask, running: RunningTask, **followed: Any) -> str:
+async def _do(
+    session: Session, call: wire.BrowserTask | wire.ComputerTask, running: RunningTask, **followed: Any
+) -> str:
     """Do a task, and return its result as text.
 
     For a browser's task, whose result has a schema, it is JSON.
     """
-    if isinstance(call, ComputerTask):
+    if isinstance(call, wire.ComputerTask):
         return str(
             (await _run(session, call.task, DesktopTools(_tool_caller(session)), _TEXT, running, **followed))["result"]
         )

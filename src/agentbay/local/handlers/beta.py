@@ -5,16 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from agentbay._wire.beta_actions import (
-    BindContextSkillAsync,
-    CreateNetwork,
-    DescribeNetwork,
-    GetSkillMetaData,
-    ListSkillMetaData,
-    SkillEntry,
-    SkillMetaData,
-    UnbindContextSkillAsync,
-)
+from agentbay._wire import beta_actions as wire
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request, network_not_supported
 from agentbay.local.handlers.dispatch import action_handler
@@ -23,37 +14,37 @@ from agentbay.local.sessions import images
 from agentbay.local.skills import SKILLS_PATH, Skill, SkillError
 
 
-@action_handler(GetSkillMetaData)
-async def get_skills(runtime: Runtime, action: GetSkillMetaData) -> SkillMetaData:
+@action_handler(wire.GetSkillMetaData)
+async def get_skills(runtime: Runtime, action: wire.GetSkillMetaData) -> wire.SkillMetaData:
     images.resolve_image(action.image_id, runtime.images.store)  # every image has the same skills, but it must be one
     wanted = set(action.skill_group_ids or ())
     found = [skill for skill in await choose_skills(runtime, ()) if not wanted or skill.name in wanted]
-    return SkillMetaData(skill_path=SKILLS_PATH, meta_data_list=[_entry(skill) for skill in found])
+    return wire.SkillMetaData(skill_path=SKILLS_PATH, meta_data_list=[_entry(skill) for skill in found])
 
 
-@action_handler(ListSkillMetaData)
-async def list_skills(runtime: Runtime, action: ListSkillMetaData) -> list[SkillEntry]:
+@action_handler(wire.ListSkillMetaData)
+async def list_skills(runtime: Runtime, action: wire.ListSkillMetaData) -> list[wire.SkillEntry]:
     """List skills by their ids, which are their names here."""
     return [_entry(skill) for skill in await choose_skills(runtime, ()) if skill.name in action.skill_id_list]
 
 
-@action_handler(BindContextSkillAsync)
-async def bind_skills(runtime: Runtime, action: BindContextSkillAsync) -> None:
+@action_handler(wire.BindContextSkillAsync)
+async def bind_skills(runtime: Runtime, action: wire.BindContextSkillAsync) -> None:
     raise _binding_not_supported()
 
 
-@action_handler(UnbindContextSkillAsync)
-async def unbind_skills(runtime: Runtime, action: UnbindContextSkillAsync) -> None:
+@action_handler(wire.UnbindContextSkillAsync)
+async def unbind_skills(runtime: Runtime, action: wire.UnbindContextSkillAsync) -> None:
     raise _binding_not_supported()
 
 
-@action_handler(CreateNetwork)
-async def create_network(runtime: Runtime, action: CreateNetwork) -> None:
+@action_handler(wire.CreateNetwork)
+async def create_network(runtime: Runtime, action: wire.CreateNetwork) -> None:
     raise network_not_supported()
 
 
-@action_handler(DescribeNetwork)
-async def describe_network(runtime: Runtime, action: DescribeNetwork) -> None:
+@action_handler(wire.DescribeNetwork)
+async def describe_network(runtime: Runtime, action: wire.DescribeNetwork) -> None:
     raise network_not_supported()
 
 
@@ -81,5 +72,5 @@ def _binding_not_supported() -> InvalidRequestError:
     )
 
 
-def _entry(skill: Skill) -> SkillEntry:
-    return SkillEntry(name=skill.name, description=skill.description, skill_id=skill.name)
+def _entry(skill: Skill) -> wire.SkillEntry:
+    return wire.SkillEntry(name=skill.name, description=skill.description, skill_id=skill.name)

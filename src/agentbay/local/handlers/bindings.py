@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agentbay._wire.contexts import (
-    BindContexts,
-    BindingData,
-    ContextInfo,
-    DescribeSessionContexts,
-    GetAndLoadInternalContext,
-    GetContextInfo,
-    InternalContext,
-    SyncContext,
-    write_policy,
-)
+from agentbay._wire import contexts as wire
 from agentbay.local.api_errors import invalid_request, session_not_found
 from agentbay.local.contexts.binding_spec import BindingSpec
 from agentbay.local.contexts.session_contexts import INTERNAL_PATH, SessionContexts
@@ -37,8 +27,8 @@ def _session_contexts(runtime: Runtime, session_id: str, *, working: bool = True
     return session.contexts
 
 
-@action_handler(SyncContext)
-async def sync(runtime: Runtime, action: SyncContext) -> None:
+@action_handler(wire.SyncContext)
+async def sync(runtime: Runtime, action: wire.SyncContext) -> None:
     """Begin to copy between a session and its contexts."""
     contexts = _session_contexts(runtime, action.session_id)
     mode = action.mode or UPLOAD
@@ -47,27 +37,27 @@ async def sync(runtime: Runtime, action: SyncContext) -> None:
     await contexts.sync(action.context_id or "", action.path or "", mode)
 
 
-@action_handler(GetContextInfo)
-async def get_context_info(runtime: Runtime, action: GetContextInfo) -> ContextInfo:
+@action_handler(wire.GetContextInfo)
+async def get_context_info(runtime: Runtime, action: wire.GetContextInfo) -> wire.ContextInfo:
     contexts = _session_contexts(runtime, action.session_id, working=False)
-    return ContextInfo(
+    return wire.ContextInfo(
         context_status=to_wire_json(contexts.find_transfers(action.context_id, action.path, action.task_type))
     )
 
 
-@action_handler(BindContexts)
-async def bind(runtime: Runtime, action: BindContexts) -> None:
+@action_handler(wire.BindContexts)
+async def bind(runtime: Runtime, action: wire.BindContexts) -> None:
     if not action.persistence_data_list:
         raise invalid_request("PersistenceDataList: is empty.")
     await _session_contexts(runtime, action.session_id).bind(action.persistence_data_list)
 
 
-@action_handler(DescribeSessionContexts)
-async def list_bindings(runtime: Runtime, action: DescribeSessionContexts) -> list[BindingData]:
+@action_handler(wire.DescribeSessionContexts)
+async def list_bindings(runtime: Runtime, action: wire.DescribeSessionContexts) -> list[wire.BindingData]:
     contexts = _session_contexts(runtime, action.session_id, working=False)
     names = await context_names(runtime, runtime.sessions.find(action.session_id))
     return [
-        BindingData(
+        wire.BindingData(
             context_id=binding.spec.context_id,
             context_name=names[binding.spec.context_id],
             path=binding.spec.path_as_given,
@@ -81,13 +71,13 @@ async def list_bindings(runtime: Runtime, action: DescribeSessionContexts) -> li
 def _policy_text(item: BindingSpec) -> str:
     if item.mount:
         return ""
-    return item.policy_text or json.dumps(write_policy(item.policy))
+    return item.policy_text or json.dumps(wire.write_policy(item.policy))
 
 
-@action_handler(GetAndLoadInternalContext)
-async def load_internal_context(runtime: Runtime, action: GetAndLoadInternalContext) -> list[InternalContext]:
+@action_handler(wire.GetAndLoadInternalContext)
+async def load_internal_context(runtime: Runtime, action: wire.GetAndLoadInternalContext) -> list[wire.InternalContext]:
     contexts = _session_contexts(runtime, action.session_id)
     if _FILE_TRANSFER not in action.context_types:
         return []
     context_id = await contexts.get_internal_context_id()
-    return [InternalContext(context_id=context_id, context_path=INTERNAL_PATH, context_type=_FILE_TRANSFER)]
+    return [wire.InternalContext(context_id=context_id, context_path=INTERNAL_PATH, context_type=_FILE_TRANSFER)]

@@ -9,18 +9,10 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+from agentbay._wire import tools as wire
 from agentbay._wire.converter import unstructure
 from agentbay._wire.languages import canonical_language
 from agentbay._wire.schema import Tool
-from agentbay._wire.tools import (
-    CodeContextEntry,
-    CreateCodeContext,
-    ListCodeContexts,
-    RemoveCodeContext,
-    RestartCodeContext,
-    RunCode,
-    ToolReply,
-)
 from agentbay.local.handlers.code_stream import StreamingOutput
 from agentbay.local.handlers.dispatch import target_handler, tool_handler
 from agentbay.local.handlers.results import error_result, text_result
@@ -35,10 +27,10 @@ _DEFAULT_MAX_FRAME_BYTES = 1 << 20  # a longer frame closes the connection of th
 
 
 def _rejections_as_results(
-    handler: Callable[[Session, _T], Awaitable[ToolReply]],
-) -> Callable[[Session, _T], Awaitable[ToolReply]]:
+    handler: Callable[[Session, _T], Awaitable[wire.ToolReply]],
+) -> Callable[[Session, _T], Awaitable[wire.ToolReply]]:
     @wraps(handler)
-    async def answer(session: Session, tool: _T) -> ToolReply:
+    async def answer(session: Session, tool: _T) -> wire.ToolReply:
         try:
             return await handler(session, tool)
         except CodeRequestRejected as rejection:
@@ -47,47 +39,47 @@ def _rejections_as_results(
     return answer
 
 
-@tool_handler(RunCode)
+@tool_handler(wire.RunCode)
 @_rejections_as_results
-async def run_code(session: Session, tool: RunCode) -> ToolReply:
+async def run_code(session: Session, tool: wire.RunCode) -> wire.ToolReply:
     output = ExecutionOutput()
     context, limit = _resolve_context(tool.language, tool.context), _check_timeout(tool.timeout_s)
     await session.run_code(context, tool.code, timeout=limit, output=output)
     return text_result(output.to_json(secrets.token_hex(16)), output.structured(), is_error=output.failed)
 
 
-@tool_handler(CreateCodeContext)
+@tool_handler(wire.CreateCodeContext)
 @_rejections_as_results
-async def create_context(session: Session, tool: CreateCodeContext) -> ToolReply:
+async def create_context(session: Session, tool: wire.CreateCodeContext) -> wire.ToolReply:
     language = _resolve_context(tool.language, None)
     with session.using() as sandbox:
         facts = await session.kernels.create(sandbox, language, tool.name, session.environment)
     return text_result(json.dumps(_entry(facts)))
 
 
-@tool_handler(ListCodeContexts)
-async def list_contexts(session: Session, tool: ListCodeContexts) -> ToolReply:
+@tool_handler(wire.ListCodeContexts)
+async def list_contexts(session: Session, tool: wire.ListCodeContexts) -> wire.ToolReply:
     with session.using():
         return text_result(json.dumps([_entry(facts) for facts in session.kernels.list()]))
 
 
-@tool_handler(RestartCodeContext)
+@tool_handler(wire.RestartCodeContext)
 @_rejections_as_results
-async def restart_context(session: Session, tool: RestartCodeContext) -> ToolReply:
+async def restart_context(session: Session, tool: wire.RestartCodeContext) -> wire.ToolReply:
     with session.using():
         await session.kernels.restart(tool.name)
     return text_result("restarted")
 
 
-@tool_handler(RemoveCodeContext)
+@tool_handler(wire.RemoveCodeContext)
 @_rejections_as_results
-async def remove_context(session: Session, tool: RemoveCodeContext) -> ToolReply:
+async def remove_context(session: Session, tool: wire.RemoveCodeContext) -> wire.ToolReply:
     with session.using():
         await session.kernels.remove(tool.name)
     return text_result("removed")
 
 
-@target_handler(RunCode.server)
+@target_handler(wire.RunCode.server)
 async def handle_code_request(session: Session, request: WebSocketRequest) -> None:
     params = request.params
     if request.method == "run_code":
@@ -156,7 +148,7 @@ async def _send_outcome(request: WebSocketRequest, output: ExecutionOutput) -> N
 
 
 def _entry(facts: CodeContextInfo) -> dict[str, Any]:
-    entry: dict[str, Any] = unstructure(CodeContextEntry(name=facts.name, language=facts.language))
+    entry: dict[str, Any] = unstructure(wire.CodeContextEntry(name=facts.name, language=facts.language))
     return entry
 
 

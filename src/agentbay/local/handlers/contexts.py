@@ -5,20 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
-from agentbay._wire.context_store import (
-    ClearContext,
-    ContextData,
-    ContextFileData,
-    DeleteContext,
-    DeleteContextFile,
-    DescribeContextFiles,
-    GetContext,
-    GetContextFileDownloadUrl,
-    GetContextFileUploadUrl,
-    ListContexts,
-    ModifyContext,
-    PresignedUrl,
-)
+from agentbay._wire import context_store as wire
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.entry import Entry
@@ -40,8 +27,8 @@ _DEFAULT_FILES_PER_PAGE, _MAX_FILES_PER_PAGE = 50, 1000  # entries
 _MAX_NAME_CHARACTERS = 255
 
 
-@action_handler(GetContext)
-async def get(runtime: Runtime, action: GetContext) -> ContextData:
+@action_handler(wire.GetContext)
+async def get(runtime: Runtime, action: wire.GetContext) -> wire.ContextData:
     """Find a context by id or name, which must match if both are given."""
     contexts, name = runtime.context_service, (action.name or "").strip()
     if action.context_id:
@@ -65,8 +52,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _describe(context: ContextRecord) -> ContextData:
-    return ContextData(
+def _describe(context: ContextRecord) -> wire.ContextData:
+    return wire.ContextData(
         id=context.id,
         name=context.name,
         state=context.state,
@@ -81,8 +68,8 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-@action_handler(ListContexts)
-async def list_page(runtime: Runtime, action: ListContexts) -> ListPage:
+@action_handler(wire.ListContexts)
+async def list_page(runtime: Runtime, action: wire.ListContexts) -> ListPage:
     """List contexts by creation."""
     size = check_page_size(action.max_results)
     number = read_numeric_page_token(action.next_token)
@@ -93,29 +80,29 @@ async def list_page(runtime: Runtime, action: ListContexts) -> ListPage:
     return ListPage([_describe(context) for context in found[:size]], token, size, total)
 
 
-@action_handler(ModifyContext)
-async def rename(runtime: Runtime, action: ModifyContext) -> None:
+@action_handler(wire.ModifyContext)
+async def rename(runtime: Runtime, action: wire.ModifyContext) -> None:
     name = action.name.strip()
     if not name:
         raise invalid_request("Name: is required.", "MissingParameter")
     await runtime.context_service.run_in_thread(runtime.context_service.store.rename, action.id, _check_name(name))
 
 
-@action_handler(DeleteContext)
-async def delete(runtime: Runtime, action: DeleteContext) -> None:
+@action_handler(wire.DeleteContext)
+async def delete(runtime: Runtime, action: wire.DeleteContext) -> None:
     """Delete a context, even if a session uses it: later uploads to it fail."""
     await runtime.context_service.run_in_thread(runtime.context_service.store.delete, action.id)
 
 
-@action_handler(ClearContext)
-async def clear(runtime: Runtime, action: ClearContext) -> None:
+@action_handler(wire.ClearContext)
+async def clear(runtime: Runtime, action: wire.ClearContext) -> None:
     contexts = runtime.context_service
     await contexts.run_in_thread(contexts.store.mark_clearing, action.id)
     contexts.clear_in_background(action.id)
 
 
-@action_handler(DescribeContextFiles)
-async def list_files(runtime: Runtime, action: DescribeContextFiles) -> ListPage:
+@action_handler(wire.DescribeContextFiles)
+async def list_files(runtime: Runtime, action: wire.DescribeContextFiles) -> ListPage:
     """List one directory by name, in pages by number or token."""
     contexts, context_id = runtime.context_service, action.context_id
     by_token = action.max_results is not None or action.next_token is not None
@@ -143,10 +130,10 @@ def _children(runtime: Runtime, context_id: str, folder: str) -> list[Entry]:
         return view.children(store.resolve_key(context_id, folder))
 
 
-def _describe_file(context_id: str, folder: str, entry: Entry) -> ContextFileData:
+def _describe_file(context_id: str, folder: str, entry: Entry) -> wire.ContextFileData:
     path = keys.join(folder, entry.path)
     moment = format_time(entry.mtime_ns / 1e9)
-    return ContextFileData(
+    return wire.ContextFileData(
         file_id=hashlib.sha256(f"{context_id}:{path}".encode("utf-8", "surrogateescape")).hexdigest()[:32],
         file_name=entry.path,
         file_path=path,
@@ -167,8 +154,8 @@ def _parse_file_path(runtime: Runtime, context_id: str, path: str) -> str:
     )
 
 
-@action_handler(DeleteContextFile)
-async def delete_file(runtime: Runtime, action: DeleteContextFile) -> None:
+@action_handler(wire.DeleteContextFile)
+async def delete_file(runtime: Runtime, action: wire.DeleteContextFile) -> None:
     key = _parse_file_path(runtime, action.context_id, action.file_path)
     await runtime.context_service.run_in_thread(_delete, runtime, action.context_id, key)
 
@@ -179,18 +166,18 @@ def _delete(runtime: Runtime, context_id: str, key: str) -> None:
         raise file_not_found(key)
 
 
-@action_handler(GetContextFileUploadUrl)
-async def upload_url(runtime: Runtime, action: GetContextFileUploadUrl) -> PresignedUrl:
+@action_handler(wire.GetContextFileUploadUrl)
+async def upload_url(runtime: Runtime, action: wire.GetContextFileUploadUrl) -> wire.PresignedUrl:
     return await _presign(runtime, "PUT", action.context_id, action.file_path)
 
 
-@action_handler(GetContextFileDownloadUrl)
-async def download_url(runtime: Runtime, action: GetContextFileDownloadUrl) -> PresignedUrl:
+@action_handler(wire.GetContextFileDownloadUrl)
+async def download_url(runtime: Runtime, action: wire.GetContextFileDownloadUrl) -> wire.PresignedUrl:
     """Sign a URL for a file, which need not exist, as object stores do."""
     return await _presign(runtime, "GET", action.context_id, action.file_path)
 
 
-async def _presign(runtime: Runtime, method: str, context_id: str, path: str) -> PresignedUrl:
+async def _presign(runtime: Runtime, method: str, context_id: str, path: str) -> wire.PresignedUrl:
     contexts = runtime.context_service
     await contexts.run_in_thread(contexts.store.find, context_id)
     key = _parse_file_path(runtime, context_id, path)
@@ -198,4 +185,4 @@ async def _presign(runtime: Runtime, method: str, context_id: str, path: str) ->
         raise invalid_request("FilePath: must name a file.", "InvalidParameter.Path")
     where = await contexts.run_in_thread(contexts.store.resolve_key, context_id, key)
     url = make_url(runtime.address.http_url, contexts.url_signing_key, method, context_id, where)
-    return PresignedUrl(url=url, expire_time=URL_LIFETIME_SECONDS)
+    return wire.PresignedUrl(url=url, expire_time=URL_LIFETIME_SECONDS)

@@ -8,20 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from agentbay._wire.tools import (
-    CreateDirectory,
-    DeleteFile,
-    EditFile,
-    GetFileChange,
-    GetFileInfo,
-    ListDirectory,
-    MoveFile,
-    ReadFile,
-    ReadMultipleFiles,
-    SearchFiles,
-    ToolReply,
-    WriteFile,
-)
+from agentbay._wire import tools as wire
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.json_stream import DecodedText, base64_text, decoded_text, dump_json, encode_pieces
@@ -40,8 +27,8 @@ _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799  # of the years 1 and 9
 _PATH_FIELDS = ("path", "source", "destination", "pattern", "exclude_patterns")
 
 _T = TypeVar("_T")
-_ToolHandler = Callable[[Session, _T], Awaitable[ToolReply]]
-_FileHandler = Callable[[Sandbox, _T], Awaitable[ToolReply]]
+_ToolHandler = Callable[[Session, _T], Awaitable[wire.ToolReply]]
+_FileHandler = Callable[[Sandbox, _T], Awaitable[wire.ToolReply]]
 
 
 def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_T]]:
@@ -49,7 +36,7 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
 
     def decorate(handler: _FileHandler[_T]) -> _ToolHandler[_T]:
         @functools.wraps(handler)
-        async def guarded(session: Session, tool: _T) -> ToolReply:
+        async def guarded(session: Session, tool: _T) -> wire.ToolReply:
             try:
                 check_no_nul(*(getattr(tool, name, None) for name in _PATH_FIELDS))
                 with session.using() as sandbox:
@@ -64,7 +51,7 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
     return decorate
 
 
-def failure_result(what: str, error: FileOperationFailed) -> ToolReply:
+def failure_result(what: str, error: FileOperationFailed) -> wire.ToolReply:
     """Make the result of a file operation that failed."""
     # Clients find the class of the error by its name: in the text, the path could hold the words of another one.
     facts = {"code": errno.errorcode.get(error.errno or 0, ""), "path": error.path}
@@ -72,9 +59,9 @@ def failure_result(what: str, error: FileOperationFailed) -> ToolReply:
     return error_result(text, structured={"error": facts})
 
 
-@tool_handler(ReadFile)
+@tool_handler(wire.ReadFile)
 @_errors_as_results("get file status")
-async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
+async def read_file(sandbox: Sandbox, tool: wire.ReadFile) -> wire.ToolReply:
     if tool.offset < 0 or tool.length < 0:
         return error_result("offset and length must not be negative")
     length = min(tool.length or MAX_READ_BYTES, MAX_READ_BYTES)
@@ -87,7 +74,7 @@ async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
     return text_result(decoded_text(whole_characters(data, length, inside=tool.offset > 0)))
 
 
-def too_much_result(path: str) -> ToolReply:
+def too_much_result(path: str) -> wire.ToolReply:
     """Make the result of a call that would read too much at once."""
     return error_result(
         f"The rest of {path} is more than {MAX_READ_BYTES >> 20} MiB, which one answer cannot hold. Give the "
@@ -114,9 +101,9 @@ def _is_continuation_byte(byte: int) -> bool:
     return byte & 0xC0 == 0x80
 
 
-@tool_handler(WriteFile)
+@tool_handler(wire.WriteFile)
 @_errors_as_results("write file")
-async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
+async def write_file(sandbox: Sandbox, tool: wire.WriteFile) -> wire.ToolReply:
     if tool.mode not in ("overwrite", "append"):
         return error_result(f"Invalid write mode: {tool.mode}. Must be 'overwrite' or 'append'.")
     content = await run_by_size(len(tool.content), encode_utf8, tool.content)
@@ -124,15 +111,15 @@ async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
     return text_result(_SUCCESS_TEXT)
 
 
-@tool_handler(ListDirectory)
+@tool_handler(wire.ListDirectory)
 @_errors_as_results("list directory")
-async def list_directory(sandbox: Sandbox, tool: ListDirectory) -> ToolReply:
+async def list_directory(sandbox: Sandbox, tool: wire.ListDirectory) -> wire.ToolReply:
     """List a directory, with names whole only in the structured part."""
     reply, _ = await sandbox.run_file_operation(operations.ListDirectory(tool.path))
     return await run_by_size(len(reply.entries) * _ENTRY_BYTES, _listing, reply.entries)
 
 
-def _listing(entries: list[operations.EntryStatus]) -> ToolReply:
+def _listing(entries: list[operations.EntryStatus]) -> wire.ToolReply:
     lines = [f"{'[DIR]' if entry['is_directory'] else '[FILE]'} {entry['name']}" for entry in entries]
     structured = [
         {"name": entry["name"], "isDirectory": entry["is_directory"], "size": entry["size"]} for entry in entries
@@ -140,9 +127,9 @@ def _listing(entries: list[operations.EntryStatus]) -> ToolReply:
     return text_result("\n".join(lines), {"entries": structured})
 
 
-@tool_handler(GetFileInfo)
+@tool_handler(wire.GetFileInfo)
 @_errors_as_results("get file status")
-async def get_file_info(sandbox: Sandbox, tool: GetFileInfo) -> ToolReply:
+async def get_file_info(sandbox: Sandbox, tool: wire.GetFileInfo) -> wire.ToolReply:
     info, _ = await sandbox.run_file_operation(operations.StatPath(tool.path))
     lines = {
         "size": info.size,
@@ -164,23 +151,23 @@ def _truth(value: object) -> str:
     return "true" if value else "false"
 
 
-@tool_handler(CreateDirectory)
+@tool_handler(wire.CreateDirectory)
 @_errors_as_results("create directory")
-async def create_directory(sandbox: Sandbox, tool: CreateDirectory) -> ToolReply:
+async def create_directory(sandbox: Sandbox, tool: wire.CreateDirectory) -> wire.ToolReply:
     await sandbox.run_file_operation(operations.MakeDirectory(tool.path))
     return text_result(_SUCCESS_TEXT)
 
 
-@tool_handler(DeleteFile)
+@tool_handler(wire.DeleteFile)
 @_errors_as_results("delete file")
-async def delete_file(sandbox: Sandbox, tool: DeleteFile) -> ToolReply:
+async def delete_file(sandbox: Sandbox, tool: wire.DeleteFile) -> wire.ToolReply:
     await sandbox.run_file_operation(operations.RemovePath(tool.path, recursive=True))
     return text_result(_SUCCESS_TEXT)
 
 
-@tool_handler(MoveFile)
+@tool_handler(wire.MoveFile)
 @_errors_as_results("move file")
-async def move_file(sandbox: Sandbox, tool: MoveFile) -> ToolReply:
+async def move_file(sandbox: Sandbox, tool: wire.MoveFile) -> wire.ToolReply:
     try:
         await sandbox.run_file_operation(operations.MovePath(tool.source, tool.destination))
     except FileOperationFailed as error:
@@ -192,17 +179,17 @@ async def move_file(sandbox: Sandbox, tool: MoveFile) -> ToolReply:
     return text_result(_SUCCESS_TEXT)
 
 
-@tool_handler(SearchFiles)
+@tool_handler(wire.SearchFiles)
 @_errors_as_results("search files")
-async def search_files(sandbox: Sandbox, tool: SearchFiles) -> ToolReply:
+async def search_files(sandbox: Sandbox, tool: wire.SearchFiles) -> wire.ToolReply:
     excluded = [pattern for pattern in (tool.exclude_patterns or "").split(",") if pattern]
     reply, _ = await sandbox.run_file_operation(operations.SearchTree(tool.path, tool.pattern, excluded))
     return text_result("\n".join(reply.matches) or "No matches found", {"matches": reply.matches})
 
 
-@tool_handler(EditFile)
+@tool_handler(wire.EditFile)
 @_errors_as_results("edit file")
-async def edit_file(sandbox: Sandbox, tool: EditFile) -> ToolReply:
+async def edit_file(sandbox: Sandbox, tool: wire.EditFile) -> wire.ToolReply:
     edits = [(edit.old_text, edit.new_text) for edit in tool.edits]
     if not all(old for old, _ in edits):
         return error_result("oldText must not be empty")
@@ -224,9 +211,9 @@ def _edit_payload(edits: list[tuple[str, str]]) -> bytes:
     return b"".join(piece.encode("utf-8", "backslashreplace") for piece in encode_pieces(edits))
 
 
-@tool_handler(ReadMultipleFiles)
+@tool_handler(wire.ReadMultipleFiles)
 @_errors_as_results("read files")
-async def read_multiple_files(sandbox: Sandbox, tool: ReadMultipleFiles) -> ToolReply:
+async def read_multiple_files(sandbox: Sandbox, tool: wire.ReadMultipleFiles) -> wire.ToolReply:
     """Read files, with contents whole only in the structured part."""
     check_no_nul(*tool.paths)
     left, texts, files = MAX_READ_BYTES, list[str](), list[dict[str, str]]()
@@ -258,10 +245,10 @@ def _decode_file(data: bytearray) -> tuple[str, dict[str, str]]:
         return "".join(DecodedText(data).text_pieces()), {"error": reason}
 
 
-@tool_handler(GetFileChange)
-async def get_file_change(session: Session, tool: GetFileChange) -> ToolReply:
+@tool_handler(wire.GetFileChange)
+async def get_file_change(session: Session, tool: wire.GetFileChange) -> wire.ToolReply:
     @_errors_as_results("get file change")
-    async def compare(sandbox: Sandbox, tool: GetFileChange) -> ToolReply:
+    async def compare(sandbox: Sandbox, tool: wire.GetFileChange) -> wire.ToolReply:
         take = functools.partial(take_snapshot, sandbox)
         changes = await session.file_changes.changes_since_last_call(take, tool.path)
         return text_result(dump_json(changes))

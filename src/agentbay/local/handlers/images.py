@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from agentbay._wire.images import (
-    BuildImage,
-    CancelImageBuild,
-    DescribeImageJob,
-    GetImage,
-    ImageData,
-    ImageJobData,
-    ImportImage,
-    ListImages,
-    PruneImages,
-    PullImage,
-    RemoveImage,
-)
+from agentbay._wire import images as wire
 from agentbay.errors import NotFoundError
 from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.images.blob_files import UPLOADS_PATH
@@ -24,73 +12,72 @@ from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.runtime import Runtime
 
 
-@action_handler(PullImage)
-async def pull(runtime: Runtime, action: PullImage) -> ImageJobData:
+@action_handler(wire.PullImage)
+async def pull(runtime: Runtime, action: wire.PullImage) -> wire.ImageJobData:
     return job_data(runtime, runtime.images.start_pull(action.reference, action.name or ""))
 
 
-@action_handler(ImportImage)
-async def import_image(runtime: Runtime, action: ImportImage) -> ImageJobData:
+@action_handler(wire.ImportImage)
+async def import_image(runtime: Runtime, action: wire.ImportImage) -> wire.ImageJobData:
     return job_data(runtime, runtime.images.new_import(action.name, action.source or "imported"))
 
 
-@action_handler(BuildImage)
-async def build(runtime: Runtime, action: BuildImage) -> ImageJobData:
+@action_handler(wire.BuildImage)
+async def build(runtime: Runtime, action: wire.BuildImage) -> wire.ImageJobData:
     network = runtime.networks.network_for_policy(action.policy_id)
     allowed = None
     if action.network is not None:
         allowed = await runtime.networks.narrow(action.network, action.policy_id)
-    name, target, arguments = action.name or "", action.target or "", action.arguments or {}
-    job = await runtime.builds().start(action.dockerfile, name, target, arguments, network, allowed)
+    job = await runtime.builds().start(action.dockerfile, action.name or "", action.arguments or {}, network, allowed)
     return job_data(runtime, job)
 
 
-@action_handler(DescribeImageJob)
-async def describe_job(runtime: Runtime, action: DescribeImageJob) -> ImageJobData:
+@action_handler(wire.DescribeImageJob)
+async def describe_job(runtime: Runtime, action: wire.DescribeImageJob) -> wire.ImageJobData:
     job = runtime.images.find_job(action.job_id)
     if job is None:
         raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
     return job_data(runtime, job, action.output_from or 0)
 
 
-@action_handler(CancelImageBuild)
-async def cancel_build(runtime: Runtime, action: CancelImageBuild) -> None:
+@action_handler(wire.CancelImageBuild)
+async def cancel_build(runtime: Runtime, action: wire.CancelImageBuild) -> None:
     job = runtime.images.find_job(action.job_id)
     if job is None:
         raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
     await runtime.builds().cancel(job)
 
 
-@action_handler(ListImages)
-async def list_images(runtime: Runtime, action: ListImages) -> list[ImageData]:
+@action_handler(wire.ListImages)
+async def list_images(runtime: Runtime, action: wire.ListImages) -> list[wire.ImageData]:
     store = runtime.images.store
     return [image_data(store, image) for image in await runtime.images.run_in_thread(store.images)]
 
 
-@action_handler(GetImage)
-async def get_image(runtime: Runtime, action: GetImage) -> ImageData:
+@action_handler(wire.GetImage)
+async def get_image(runtime: Runtime, action: wire.GetImage) -> wire.ImageData:
     store = runtime.images.store
     image = await runtime.images.run_in_thread(store.find, action.image)
     return image_data(store, image or _no_such_image(store, action.image))
 
 
-@action_handler(RemoveImage)
-async def remove_image(runtime: Runtime, action: RemoveImage) -> ImageData:
+@action_handler(wire.RemoveImage)
+async def remove_image(runtime: Runtime, action: wire.RemoveImage) -> wire.ImageData:
     store = runtime.images.store
     image = await runtime.images.run_in_thread(store.remove, action.image)
     return image_data(store, image or _no_such_image(store, action.image))
 
 
-@action_handler(PruneImages)
-async def prune_images(runtime: Runtime, action: PruneImages) -> list[ImageData]:
+@action_handler(wire.PruneImages)
+async def prune_images(runtime: Runtime, action: wire.PruneImages) -> list[wire.ImageData]:
     store = runtime.images.store
     return [image_data(store, image) for image in await runtime.images.run_in_thread(store.prune)]
 
 
-def image_data(store: ImageStore, image: Image) -> ImageData:
+def image_data(store: ImageStore, image: Image) -> wire.ImageData:
     """Describe an image for clients."""
     config = image.config
-    return ImageData(
+    return wire.ImageData(
         image_id=image.id,
         names=image.names,
         digest=image.digest,
@@ -111,11 +98,11 @@ def image_data(store: ImageStore, image: Image) -> ImageData:
     )
 
 
-def job_data(runtime: Runtime, job: Job, output_from: int = 0) -> ImageJobData:
+def job_data(runtime: Runtime, job: Job, output_from: int = 0) -> wire.ImageJobData:
     """Describe a job for clients, with its output from a byte on."""
     output, end = job.output.read(output_from, is_done=job.state != "running") if job.output else ("", 0)
     upload = f"{runtime.address.http_url}{UPLOADS_PATH}{job.upload_token}" if job.upload_token else ""
-    return ImageJobData(
+    return wire.ImageJobData(
         job_id=job.id,
         state=job.state,
         done=job.done,

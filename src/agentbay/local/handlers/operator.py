@@ -8,18 +8,7 @@ from typing import Any
 
 from attrs import evolve
 
-from agentbay._wire.browser_tools import (
-    PageAct,
-    PageActResult,
-    PageCloseSession,
-    PageExtract,
-    PageExtractResult,
-    PageLogin,
-    PageNavigate,
-    PageObserve,
-    PageObserveResult,
-    PageScreenshot,
-)
+from agentbay._wire import browser_tools as wire
 from agentbay._wire.tools import ToolReply
 from agentbay.local.agent.page_tools import PageTools
 from agentbay.local.agent.session_agent import RunningTask
@@ -60,8 +49,8 @@ _ELEMENTS: Schema = {
 }
 
 
-@tool_handler(PageNavigate)
-async def navigate(session: Session, tool: PageNavigate) -> ToolReply:
+@tool_handler(wire.PageNavigate)
+async def navigate(session: Session, tool: wire.PageNavigate) -> ToolReply:
     try:
         async with open_pages(session) as pages:
             await pages.navigate(tool.url)
@@ -71,8 +60,8 @@ async def navigate(session: Session, tool: PageNavigate) -> ToolReply:
     return text_result(f"Opened {content.url}, {content.title!r}")
 
 
-@tool_handler(PageScreenshot)
-async def screenshot(session: Session, tool: PageScreenshot) -> ToolReply:
+@tool_handler(wire.PageScreenshot)
+async def screenshot(session: Session, tool: wire.PageScreenshot) -> ToolReply:
     try:
         async with open_pages(session, tool.page_id) as pages:
             taken = await pages.screenshot(full_page=tool.full_page, clip=tool.clip)
@@ -81,14 +70,14 @@ async def screenshot(session: Session, tool: PageScreenshot) -> ToolReply:
     return text_result(f"data:image/png;base64,{taken}")
 
 
-@tool_handler(PageCloseSession)
-async def close(session: Session, tool: PageCloseSession) -> ToolReply:
+@tool_handler(wire.PageCloseSession)
+async def close(session: Session, tool: wire.PageCloseSession) -> ToolReply:
     session.agent.end(_ACT, _OBSERVE, _EXTRACT)
     return text_result("True")
 
 
-@tool_handler(PageAct)
-async def act(session: Session, tool: PageAct) -> ToolReply:
+@tool_handler(wire.PageAct)
+async def act(session: Session, tool: wire.PageAct) -> ToolReply:
     observed = _parse_observed(tool.action)
     settings = session.agent.settings
     if observed is None and settings is None:
@@ -110,8 +99,8 @@ async def act(session: Session, tool: PageAct) -> ToolReply:
     return start_task(session, RunningTask(_ACT), work)
 
 
-@tool_handler(PageActResult)
-async def act_result(session: Session, tool: PageActResult) -> ToolReply:
+@tool_handler(wire.PageActResult)
+async def act_result(session: Session, tool: wire.PageActResult) -> ToolReply:
     running = session.agent.find(tool.task_id, _ACT)
     if running is None:
         return _unknown(tool.task_id)
@@ -123,8 +112,8 @@ async def act_result(session: Session, tool: PageActResult) -> ToolReply:
     return text_result(json.dumps(answer, ensure_ascii=False))
 
 
-@tool_handler(PageObserve)
-async def observe(session: Session, tool: PageObserve) -> ToolReply:
+@tool_handler(wire.PageObserve)
+async def observe(session: Session, tool: wire.PageObserve) -> ToolReply:
     settings = session.agent.settings
     if settings is None:
         return model_needed("observe()")
@@ -146,13 +135,13 @@ async def observe(session: Session, tool: PageObserve) -> ToolReply:
     return start_task(session, RunningTask(_OBSERVE), work)
 
 
-@tool_handler(PageObserveResult)
-async def observe_result(session: Session, tool: PageObserveResult) -> ToolReply:
+@tool_handler(wire.PageObserveResult)
+async def observe_result(session: Session, tool: wire.PageObserveResult) -> ToolReply:
     return _outcome(session, tool.task_id, _OBSERVE)
 
 
-@tool_handler(PageExtract)
-async def extract(session: Session, tool: PageExtract) -> ToolReply:
+@tool_handler(wire.PageExtract)
+async def extract(session: Session, tool: wire.PageExtract) -> ToolReply:
     settings = session.agent.settings
     if settings is None:
         return model_needed("extract()")
@@ -180,13 +169,13 @@ async def extract(session: Session, tool: PageExtract) -> ToolReply:
     return start_task(session, RunningTask(_EXTRACT), work)
 
 
-@tool_handler(PageExtractResult)
-async def extract_result(session: Session, tool: PageExtractResult) -> ToolReply:
+@tool_handler(wire.PageExtractResult)
+async def extract_result(session: Session, tool: wire.PageExtractResult) -> ToolReply:
     return _outcome(session, tool.task_id, _EXTRACT)
 
 
-@tool_handler(PageLogin)
-async def login(session: Session, tool: PageLogin) -> ToolReply:
+@tool_handler(wire.PageLogin)
+async def login(session: Session, tool: wire.PageLogin) -> ToolReply:
     """Log in with names and passwords that the model types without seeing them."""
     if session.agent.settings is None:
         return model_needed("login()")

@@ -8,14 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from agentbay._wire.tools import (
-    OssDownload,
-    OssDownloadAnonymous,
-    OssEnvInit,
-    OssUpload,
-    OssUploadAnonymous,
-    ToolReply,
-)
+from agentbay._wire import tools as wire
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.outbound import destinations
@@ -28,8 +21,8 @@ _BLOCK_BYTES = 4 << 20  # held in memory at a time
 _UPLOADED, _DOWNLOADED = "Upload success", "Download success"
 
 
-@tool_handler(OssEnvInit)
-async def env_init(session: Session, tool: OssEnvInit) -> ToolReply:
+@tool_handler(wire.OssEnvInit)
+async def env_init(session: Session, tool: wire.OssEnvInit) -> wire.ToolReply:
     if not tool.access_key_id or not tool.access_key_secret:
         return error_result("access_key_id and access_key_secret must not be empty")
     session.oss_client = OssClient(
@@ -38,8 +31,8 @@ async def env_init(session: Session, tool: OssEnvInit) -> ToolReply:
     return text_result("OSS environment initialized")
 
 
-@tool_handler(OssUploadAnonymous)
-async def upload_anonymous(session: Session, tool: OssUploadAnonymous) -> ToolReply:
+@tool_handler(wire.OssUploadAnonymous)
+async def upload_anonymous(session: Session, tool: wire.OssUploadAnonymous) -> wire.ToolReply:
     try:
         with session.using() as sandbox:
             await _send(sandbox, tool.path, tool.url)
@@ -48,8 +41,8 @@ async def upload_anonymous(session: Session, tool: OssUploadAnonymous) -> ToolRe
     return text_result(_UPLOADED)
 
 
-@tool_handler(OssDownloadAnonymous)
-async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> ToolReply:
+@tool_handler(wire.OssDownloadAnonymous)
+async def download_anonymous(session: Session, tool: wire.OssDownloadAnonymous) -> wire.ToolReply:
     try:
         check_no_nul(tool.path)
         with session.using() as sandbox:
@@ -59,8 +52,8 @@ async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> To
     return text_result(_DOWNLOADED)
 
 
-@tool_handler(OssUpload)
-async def upload(session: Session, tool: OssUpload) -> ToolReply:
+@tool_handler(wire.OssUpload)
+async def upload(session: Session, tool: wire.OssUpload) -> wire.ToolReply:
     try:
         storage = _require_storage(session)
         with session.using() as sandbox:
@@ -71,8 +64,8 @@ async def upload(session: Session, tool: OssUpload) -> ToolReply:
     return text_result(_UPLOADED)
 
 
-@tool_handler(OssDownload)
-async def download(session: Session, tool: OssDownload) -> ToolReply:
+@tool_handler(wire.OssDownload)
+async def download(session: Session, tool: wire.OssDownload) -> wire.ToolReply:
     try:
         check_no_nul(tool.path)
         storage = _require_storage(session)
@@ -163,6 +156,6 @@ async def _check_status(response: Any) -> None:
     raise destinations.TransferFailed(describe_http_error(response.status, body.decode("utf-8", "replace")))
 
 
-def _transfer_error(what: str, error: Exception) -> ToolReply:
+def _transfer_error(what: str, error: Exception) -> wire.ToolReply:
     reason = f"{error.path}: {error.strerror}" if isinstance(error, FileOperationFailed) else str(error)
     return text_result(f"{what} failed: {reason}", is_error=True)

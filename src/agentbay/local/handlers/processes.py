@@ -9,17 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from agentbay._wire.process_tools import (
-    MAX_OUTPUT_BYTES,
-    MAX_WAIT_MS,
-    ListProcesses,
-    ReadProcessOutput,
-    RemoveProcess,
-    SignalProcess,
-    StartProcess,
-    WaitProcess,
-    WriteProcessInput,
-)
+from agentbay._wire import process_tools as wire
 from agentbay._wire.schema import Tool
 from agentbay._wire.tools import ENCODINGS, ToolReply
 from agentbay.local.handlers.command_input import check_command, decode_data, directory_failure, read_input
@@ -64,8 +54,8 @@ async def _answer(work: Awaitable[dict[str, Any]]) -> ToolReply:
     return text_result(JsonText(answer) if is_large(answer) else json.dumps(answer, ensure_ascii=False))
 
 
-@_process_tool(StartProcess)
-async def start(session: Session, tool: StartProcess) -> dict[str, Any]:
+@_process_tool(wire.StartProcess)
+async def start(session: Session, tool: wire.StartProcess) -> dict[str, Any]:
     envs, process_id = tool.envs or {}, tool.process_id or secrets.token_hex(8)
     check_command(tool, tool.label, *envs, *envs.values())
     stdin = await run_by_size(len(tool.stdin or ""), read_input, tool)
@@ -83,8 +73,8 @@ async def start(session: Session, tool: StartProcess) -> dict[str, Any]:
     return {"processId": process_id, "pid": process.pid}
 
 
-@_process_tool(ListProcesses)
-async def list_processes(session: Session, tool: ListProcesses) -> dict[str, Any]:
+@_process_tool(wire.ListProcesses)
+async def list_processes(session: Session, tool: wire.ListProcesses) -> dict[str, Any]:
     with session.using():
         entries = [
             {
@@ -101,15 +91,15 @@ async def list_processes(session: Session, tool: ListProcesses) -> dict[str, Any
     return {"processes": entries}
 
 
-@_process_tool(ReadProcessOutput)
-async def read_output(session: Session, tool: ReadProcessOutput) -> dict[str, Any]:
+@_process_tool(wire.ReadProcessOutput)
+async def read_output(session: Session, tool: wire.ReadProcessOutput) -> dict[str, Any]:
     facts, data = await _read_output(session, tool)
     text = base64_text(data) if _is_base64(tool.encoding) else decoded_text(data)
     return {**facts, "data": text}
 
 
-@raw_tool_handler(ReadProcessOutput)
-async def read_raw_output(session: Session, tool: ReadProcessOutput, body: RawBody) -> ToolReply | RawReply:
+@raw_tool_handler(wire.ReadProcessOutput)
+async def read_raw_output(session: Session, tool: wire.ReadProcessOutput, body: RawBody) -> ToolReply | RawReply:
     try:
         facts, data = await _read_output(session, tool)
     except _REFUSALS as refused:
@@ -121,11 +111,11 @@ async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
-async def _read_output(session: Session, tool: ReadProcessOutput) -> tuple[dict[str, Any], bytes]:
+async def _read_output(session: Session, tool: wire.ReadProcessOutput) -> tuple[dict[str, Any], bytes]:
     """Return output of a process, and where it stands."""
     _check_range("offset", tool.offset, 0, 1 << 62)
-    _check_range("maxBytes", tool.max_bytes, 1, MAX_OUTPUT_BYTES)
-    _check_range("waitMs", tool.wait_ms, 0, MAX_WAIT_MS)
+    _check_range("maxBytes", tool.max_bytes, 1, wire.MAX_OUTPUT_BYTES)
+    _check_range("waitMs", tool.wait_ms, 0, wire.MAX_WAIT_MS)
     if tool.stream not in STREAMS:
         raise ValueError(f"stream must be stdout or stderr, not {tool.stream!r:.80}")
     process = session.background.find(tool.process_id)
@@ -141,21 +131,21 @@ async def _read_output(session: Session, tool: ReadProcessOutput) -> tuple[dict[
     return {"exitCode": code, "size": size, "nextOffset": tool.offset + len(data)}, data
 
 
-@_process_tool(WaitProcess)
-async def wait(session: Session, tool: WaitProcess) -> dict[str, Any]:
-    _check_range("timeoutMs", tool.timeout_ms, 0, MAX_WAIT_MS)
+@_process_tool(wire.WaitProcess)
+async def wait(session: Session, tool: wire.WaitProcess) -> dict[str, Any]:
+    _check_range("timeoutMs", tool.timeout_ms, 0, wire.MAX_WAIT_MS)
     process = session.background.find(tool.process_id)
     with session.using():
         return {"exitCode": await process.wait(tool.timeout_ms / 1000)}
 
 
-@_process_tool(WriteProcessInput)
-async def write_input(session: Session, tool: WriteProcessInput) -> dict[str, Any]:
+@_process_tool(wire.WriteProcessInput)
+async def write_input(session: Session, tool: wire.WriteProcessInput) -> dict[str, Any]:
     return await _write_input(session, tool, decode_data(tool.data, tool.encoding))
 
 
-@raw_tool_handler(WriteProcessInput)
-async def write_raw_input(session: Session, tool: WriteProcessInput, body: RawBody) -> ToolReply:
+@raw_tool_handler(wire.WriteProcessInput)
+async def write_raw_input(session: Session, tool: wire.WriteProcessInput, body: RawBody) -> ToolReply:
     if body.size > _MAX_RAW_INPUT_BYTES:
         return text_result(f"One call takes up to {_MAX_RAW_INPUT_BYTES >> 20} MiB of input", is_error=True)
     # Whole before any of it is written: the answer to a call tells how much the process took.
@@ -163,8 +153,8 @@ async def write_raw_input(session: Session, tool: WriteProcessInput, body: RawBo
     return await _answer(_write_input(session, tool, data))
 
 
-async def _write_input(session: Session, tool: WriteProcessInput, data: bytes) -> dict[str, Any]:
-    _check_range("timeoutMs", tool.timeout_ms, 0, MAX_WAIT_MS)
+async def _write_input(session: Session, tool: wire.WriteProcessInput, data: bytes) -> dict[str, Any]:
+    _check_range("timeoutMs", tool.timeout_ms, 0, wire.MAX_WAIT_MS)
     process = session.background.find(tool.process_id)
     with session.using():
         try:
@@ -176,8 +166,8 @@ async def _write_input(session: Session, tool: WriteProcessInput, data: bytes) -
     return {"sentBytes": sent}
 
 
-@_process_tool(SignalProcess)
-async def send_signal(session: Session, tool: SignalProcess) -> dict[str, Any]:
+@_process_tool(wire.SignalProcess)
+async def send_signal(session: Session, tool: wire.SignalProcess) -> dict[str, Any]:
     _check_range("signal", tool.signal, 1, signal.NSIG - 1)
     process = session.background.find(tool.process_id)
     with session.using():
@@ -185,8 +175,8 @@ async def send_signal(session: Session, tool: SignalProcess) -> dict[str, Any]:
     return {}
 
 
-@_process_tool(RemoveProcess)
-async def remove(session: Session, tool: RemoveProcess) -> dict[str, Any]:
+@_process_tool(wire.RemoveProcess)
+async def remove(session: Session, tool: wire.RemoveProcess) -> dict[str, Any]:
     with session.using():
         if tool.kill:
             await session.background.cancel(tool.process_id)

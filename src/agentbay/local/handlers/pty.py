@@ -13,21 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from agentbay._wire import pty as wire
 from agentbay._wire.converter import structure, unstructure
-from agentbay._wire.pty import (
-    EXIT_EVENT,
-    MAX_TERMINAL_SIZE,
-    OUTPUT_EVENT,
-    PTY_TARGET,
-    PtyAnswer,
-    PtyCreate,
-    PtyEntry,
-    PtyInput,
-    PtyPush,
-    PtyRef,
-    PtyResize,
-    decode_bytes,
-)
 from agentbay.errors import PtyError, PtySessionNotFoundError
 from agentbay.local.handlers.command_input import directory_failure
 from agentbay.local.handlers.dispatch import target_handler
@@ -69,10 +56,12 @@ class PtyTerminal:
         """Forward its output to all clients, after `pause` seconds."""
         self._output_task = asyncio.create_task(self._run(pause, history, command))
 
-    def describe(self) -> PtyEntry:
+    def describe(self) -> wire.PtyEntry:
         """Describe it as the wire has it."""
         status = "running" if self.exit_code is None else "exited"
-        return PtyEntry(pty_session_id=self.id, cols=self.cols, rows=self.rows, status=status, exit_code=self.exit_code)
+        return wire.PtyEntry(
+            pty_session_id=self.id, cols=self.cols, rows=self.rows, status=status, exit_code=self.exit_code
+        )
 
     def recent_output(self, size: int = _SCROLLBACK_BYTES) -> bytes:
         """Return the last `size` bytes of its output, or some more."""
@@ -105,7 +94,7 @@ class PtyTerminal:
         code = self.backend.exited.result()
         self.exit_code = -signal.SIGKILL if self._killed and code == 128 + signal.SIGKILL else code
         _remove_oldest_ended(self._hub)
-        await self._push(PtyPush(event_type=EXIT_EVENT, pty_session_id=self.id, exit_code=self.exit_code))
+        await self._push(wire.PtyPush(event_type=wire.EXIT_EVENT, pty_session_id=self.id, exit_code=self.exit_code))
 
     async def _read_all(self) -> None:
         while data := await self.backend.read():
@@ -128,13 +117,15 @@ class PtyTerminal:
             self._decoder.reset()
             encoding, text = "base64", base64.b64encode(before + data).decode("ascii")
         if text:
-            await self._push(PtyPush(event_type=OUTPUT_EVENT, pty_session_id=self.id, encoding=encoding, data=text))
+            await self._push(
+                wire.PtyPush(event_type=wire.OUTPUT_EVENT, pty_session_id=self.id, encoding=encoding, data=text)
+            )
 
-    async def _push(self, push: PtyPush) -> None:
-        await self._hub.broadcast(PTY_TARGET, unstructure(push))
+    async def _push(self, push: wire.PtyPush) -> None:
+        await self._hub.broadcast(wire.PTY_TARGET, unstructure(push))
 
 
-@target_handler(PTY_TARGET)
+@target_handler(wire.PTY_TARGET)
 async def handle_pty_request(session: Session, request: WebSocketRequest) -> None:
     """Create, list, use and kill terminals of a session."""
     method = _METHODS.get(request.method)
@@ -144,7 +135,7 @@ async def handle_pty_request(session: Session, request: WebSocketRequest) -> Non
 
 
 async def _create(session: Session, request: WebSocketRequest) -> None:
-    params = _params(request, PtyCreate)
+    params = _params(request, wire.PtyCreate)
     _check_size(params.cols, params.rows)
     if sum(terminal.exit_code is None for terminal in _terminals(session.hub)) >= _MAX_TERMINALS:
         raise PtyError(f"A session can have {_MAX_TERMINALS} terminals at a time, not more.")
@@ -157,11 +148,11 @@ async def _create(session: Session, request: WebSocketRequest) -> None:
     terminal = PtyTerminal(session.hub, opened, params.cols, params.rows)
     session.hub.resources[terminal.id] = terminal
     # Answered before the terminal starts, or output could arrive before the client knows the terminal's id.
-    await _answer(request, PtyAnswer(pty_session_id=terminal.id, acknowledges_input=params.listening))
+    await _answer(request, wire.PtyAnswer(pty_session_id=terminal.id, acknowledges_input=params.listening))
     terminal.start(0.0 if params.listening else _OUTPUT_DELAY_SECONDS, session.history, shlex.join(argv))
 
 
-async def _open(session: Session, params: PtyCreate) -> tuple[list[str], Terminal]:
+async def _open(session: Session, params: wire.PtyCreate) -> tuple[list[str], Terminal]:
     """Open a terminal, and return what runs in it."""
     env = {**session.environment, **_with_fallback_locale(params.envs)}
     with session.using() as sandbox:
@@ -184,58 +175,60 @@ async def _open(session: Session, params: PtyCreate) -> tuple[list[str], Termina
 async def _list(session: Session, request: WebSocketRequest) -> None:
     entries = [terminal.describe() for terminal in _terminals(session.hub)]
     running = [entry.pty_session_id for entry in entries if entry.exit_code is None]
-    await _answer(request, PtyAnswer(pty_session_ids=running, pty_sessions=entries))
+    await _answer(request, wire.PtyAnswer(pty_session_ids=running, pty_sessions=entries))
 
 
 async def _connect(session: Session, request: WebSocketRequest) -> None:
-    params = _params(request, PtyRef)
+    params = _params(request, wire.PtyRef)
     terminal = _find(session, params.pty_session_id)
     recent = terminal.recent_output()
     if params.listening:
         replay = base64.b64encode(recent).decode("ascii")
-        answer = PtyAnswer(
+        answer = wire.PtyAnswer(
             pty_session_id=terminal.id, replay=replay, exit_code=terminal.exit_code, acknowledges_input=True
         )
         await _answer(request, answer)
         return
     # Like `recent`, read before the first await: what comes later is broadcast, and would arrive twice.
     exit_code = terminal.exit_code
-    await _answer(request, PtyAnswer(pty_session_id=terminal.id))
+    await _answer(request, wire.PtyAnswer(pty_session_id=terminal.id))
     await asyncio.sleep(_OUTPUT_DELAY_SECONDS)
     if recent:
         encoded = base64.b64encode(recent).decode("ascii")
-        push = PtyPush(event_type=OUTPUT_EVENT, pty_session_id=terminal.id, encoding="base64", data=encoded)
+        push = wire.PtyPush(event_type=wire.OUTPUT_EVENT, pty_session_id=terminal.id, encoding="base64", data=encoded)
         await request.push(unstructure(push))
     if exit_code is not None:
-        await request.push(unstructure(PtyPush(event_type=EXIT_EVENT, pty_session_id=terminal.id, exit_code=exit_code)))
+        await request.push(
+            unstructure(wire.PtyPush(event_type=wire.EXIT_EVENT, pty_session_id=terminal.id, exit_code=exit_code))
+        )
 
 
 async def _kill(session: Session, request: WebSocketRequest) -> None:
-    terminal = _find(session, _params(request, PtyRef).pty_session_id)
+    terminal = _find(session, _params(request, wire.PtyRef).pty_session_id)
     if terminal.exit_code is None:
         terminal.kill()
-    await _answer(request, PtyAnswer(pty_session_id=terminal.id))
+    await _answer(request, wire.PtyAnswer(pty_session_id=terminal.id))
 
 
 async def _input(session: Session, request: WebSocketRequest) -> None:
-    params = _params(request, PtyInput)
+    params = _params(request, wire.PtyInput)
     terminal = _find(session, params.pty_session_id)
-    data = decode_bytes(params.encoding, params.data)
+    data = wire.decode_bytes(params.encoding, params.data)
     if params.acknowledge:
         if terminal.exit_code is not None:
             raise PtyError("The program has ended, so it takes no input.")
         if not await terminal.backend.write_input_in_time(data, _INPUT_TIMEOUT_SECONDS):
             raise PtyError("The program does not read its input: what was sent last was not taken.")
-        await _answer(request, PtyAnswer(pty_session_id=terminal.id))
+        await _answer(request, wire.PtyAnswer(pty_session_id=terminal.id))
     elif not terminal.backend.write_input(data):
         error = "Input was thrown away: the program does not read what waits for it already."
         await session.hub.broadcast(
-            PTY_TARGET, {"eventType": "pty.warning", "ptySessionId": terminal.id, "error": error}
+            wire.PTY_TARGET, {"eventType": "pty.warning", "ptySessionId": terminal.id, "error": error}
         )
 
 
 async def _resize(session: Session, request: WebSocketRequest) -> None:
-    params = _params(request, PtyResize)
+    params = _params(request, wire.PtyResize)
     _check_size(params.cols, params.rows)
     terminal = _find(session, params.pty_session_id)
     terminal.backend.resize(params.cols, params.rows)
@@ -257,7 +250,7 @@ def _params(request: WebSocketRequest, kind: type[_T]) -> _T:
     return params
 
 
-async def _answer(request: WebSocketRequest, answer: PtyAnswer) -> None:
+async def _answer(request: WebSocketRequest, answer: wire.PtyAnswer) -> None:
     result: dict[str, Any] = unstructure(answer)
     await request.send_answer(result=result)
 
@@ -281,8 +274,8 @@ def _remove_oldest_ended(hub: WebSocketHub) -> None:
 
 
 def _check_size(cols: int, rows: int) -> None:
-    if not (1 <= cols <= MAX_TERMINAL_SIZE and 1 <= rows <= MAX_TERMINAL_SIZE):
-        raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{MAX_TERMINAL_SIZE})")
+    if not (1 <= cols <= wire.MAX_TERMINAL_SIZE and 1 <= rows <= wire.MAX_TERMINAL_SIZE):
+        raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{wire.MAX_TERMINAL_SIZE})")
 
 
 def _shells(sandbox: Sandbox) -> Sequence[str]:

@@ -6,32 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentbay._wire import sessions as wire
 from agentbay._wire.schema import wire_names
-from agentbay._wire.sessions import (
-    BoundContext,
-    CreatedSessionData,
-    CreateMcpSession,
-    DeleteSessionAsync,
-    DesktopInfo,
-    GetLabel,
-    GetMcpResource,
-    GetSession,
-    GetSessionDetail,
-    LabelData,
-    ListSession,
-    PauseSessionAsync,
-    RefreshSessionIdleTime,
-    ReleaseMcpSession,
-    ResourceData,
-    ResumeSessionAsync,
-    SessionData,
-    SessionDetail,
-    SessionExpiry,
-    SessionItem,
-    SessionOptions,
-    SetLabel,
-    SetSessionLifecycle,
-)
 from agentbay.errors import NotFoundError
 from agentbay.local.api_errors import invalid_request, network_not_supported
 from agentbay.local.contexts.session_contexts import SessionContexts
@@ -56,8 +32,8 @@ from agentbay.local.sessions.view_codes import make_view_code
 from agentbay.local.skills import Skill
 
 
-@action_handler(CreateMcpSession)
-async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionData:
+@action_handler(wire.CreateMcpSession)
+async def create(runtime: Runtime, action: wire.CreateMcpSession) -> wire.CreatedSessionData:
     if action.network_id:  # a caller that asked for a feature must not get a session without it
         raise network_not_supported()
     asked, options = await _read_options(runtime, action)
@@ -84,12 +60,12 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     if asked.envs:
         await set_variables(session, asked.envs)
     await start_entrypoint(runtime.sessions, session)
-    given = [name for name in wire_names(SessionOptions) if getattr(asked, name) is not None]
-    return CreatedSessionData(success=True, given_options=given or None, **connection_fields(runtime, session))
+    given = [name for name in wire_names(wire.SessionOptions) if getattr(asked, name) is not None]
+    return wire.CreatedSessionData(success=True, given_options=given or None, **connection_fields(runtime, session))
 
 
-async def _read_options(runtime: Runtime, action: CreateMcpSession) -> tuple[SessionOptions, SandboxOptions]:
-    asked = action.session_options or SessionOptions()
+async def _read_options(runtime: Runtime, action: wire.CreateMcpSession) -> tuple[wire.SessionOptions, SandboxOptions]:
+    asked = action.session_options or wire.SessionOptions()
     try:
         check_variables(asked.envs or {})
     except ValueError as error:
@@ -98,7 +74,7 @@ async def _read_options(runtime: Runtime, action: CreateMcpSession) -> tuple[Ses
     return asked, await read_options(asked, runtime.networks, isolated=isolated, policy_id=action.policy_id)
 
 
-async def _choose_skills(runtime: Runtime, action: CreateMcpSession) -> Sequence[Skill]:
+async def _choose_skills(runtime: Runtime, action: wire.CreateMcpSession) -> Sequence[Skill]:
     if not action.load_skill:
         return ()
     skills: Sequence[Skill] = await (await load("handlers.beta")).choose_skills(runtime, action.skills or [])
@@ -133,29 +109,29 @@ def _dashboard_url(runtime: Runtime, session: Session) -> str:
     return f"{runtime.address.http_url}/view?resourceId={session.resource_id}&authcode={make_view_code(session)}"
 
 
-@action_handler(GetSession)
-async def get(runtime: Runtime, action: GetSession) -> SessionData:
+@action_handler(wire.GetSession)
+async def get(runtime: Runtime, action: wire.GetSession) -> wire.SessionData:
     session = runtime.sessions.find(action.session_id)
     contexts = await context_names(runtime, session)
-    return SessionData(
+    return wire.SessionData(
         status=session.lifecycle.state.value,
-        contexts=[BoundContext(id=context_id, name=name) for context_id, name in contexts.items()],
+        contexts=[wire.BoundContext(id=context_id, name=name) for context_id, name in contexts.items()],
         **connection_fields(runtime, session),
     )
 
 
-@action_handler(GetSessionDetail)
-async def get_session_detail(runtime: Runtime, action: GetSessionDetail) -> SessionDetail:
+@action_handler(wire.GetSessionDetail)
+async def get_session_detail(runtime: Runtime, action: wire.GetSessionDetail) -> wire.SessionDetail:
     return runtime.sessions.detail(action.session_id)
 
 
-@action_handler(GetMcpResource)
-async def get_resource(runtime: Runtime, action: GetMcpResource) -> ResourceData:
+@action_handler(wire.GetMcpResource)
+async def get_resource(runtime: Runtime, action: wire.GetMcpResource) -> wire.ResourceData:
     session = runtime.sessions.find(action.session_id)
-    return ResourceData(
+    return wire.ResourceData(
         session_id=session.session_id,
         resource_url=_dashboard_url(runtime, session),
-        desktop_info=DesktopInfo(
+        desktop_info=wire.DesktopInfo(
             app_id=session.app_instance_id,
             auth_code=make_view_code(session),
             connection_properties="{}",
@@ -167,8 +143,8 @@ async def get_resource(runtime: Runtime, action: GetMcpResource) -> ResourceData
     )
 
 
-@action_handler(ListSession)
-async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
+@action_handler(wire.ListSession)
+async def list_page(runtime: Runtime, action: wire.ListSession) -> ListPage:
     """List sessions by creation."""
     size = check_page_size(DEFAULT_PAGE_SIZE if action.max_results is None else action.max_results)
     after = read_numeric_page_token(action.next_token)
@@ -186,8 +162,8 @@ async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
     return ListPage([_list_entry(session) for session in shown], token, size, len(matches))
 
 
-def _list_entry(session: Session) -> SessionItem:
-    return SessionItem(
+def _list_entry(session: Session) -> wire.SessionItem:
+    return wire.SessionItem(
         session_id=session.session_id,
         session_status=session.lifecycle.state.value,
         app_instance_id=session.app_instance_id,
@@ -195,50 +171,50 @@ def _list_entry(session: Session) -> SessionItem:
     )
 
 
-@action_handler(DeleteSessionAsync)
-async def delete(runtime: Runtime, action: DeleteSessionAsync) -> None:
+@action_handler(wire.DeleteSessionAsync)
+async def delete(runtime: Runtime, action: wire.DeleteSessionAsync) -> None:
     """Delete a session, even a paused one, which the cloud service refuses."""
     await runtime.sessions.delete(runtime.sessions.find(action.session_id))
 
 
-@action_handler(ReleaseMcpSession)
-async def release(runtime: Runtime, action: ReleaseMcpSession) -> None:
+@action_handler(wire.ReleaseMcpSession)
+async def release(runtime: Runtime, action: wire.ReleaseMcpSession) -> None:
     await runtime.sessions.delete(runtime.sessions.find(action.session_id))
 
 
-@action_handler(PauseSessionAsync)
-async def pause(runtime: Runtime, action: PauseSessionAsync) -> None:
+@action_handler(wire.PauseSessionAsync)
+async def pause(runtime: Runtime, action: wire.PauseSessionAsync) -> None:
     await runtime.sessions.pause(runtime.sessions.find(action.session_id))
 
 
-@action_handler(ResumeSessionAsync)
-async def resume(runtime: Runtime, action: ResumeSessionAsync) -> None:
+@action_handler(wire.ResumeSessionAsync)
+async def resume(runtime: Runtime, action: wire.ResumeSessionAsync) -> None:
     await runtime.sessions.resume(runtime.sessions.find(action.session_id))
 
 
-@action_handler(RefreshSessionIdleTime)
-async def refresh_idle_time(runtime: Runtime, action: RefreshSessionIdleTime) -> None:
+@action_handler(wire.RefreshSessionIdleTime)
+async def refresh_idle_time(runtime: Runtime, action: wire.RefreshSessionIdleTime) -> None:
     runtime.sessions.find(action.session_id).lifecycle.touch()
 
 
-@action_handler(SetSessionLifecycle)
-async def set_lifecycle(runtime: Runtime, action: SetSessionLifecycle) -> SessionExpiry:
+@action_handler(wire.SetSessionLifecycle)
+async def set_lifecycle(runtime: Runtime, action: wire.SetSessionLifecycle) -> wire.SessionExpiry:
     session = runtime.sessions.find(action.session_id)
     minutes = {"IdleReleaseTimeout": action.idle_release_timeout, "MaxRuntime": action.max_runtime}
     if not action.manual_release and all(value is None for value in minutes.values()):
         raise invalid_request("IdleReleaseTimeout, MaxRuntime or ManualRelease: one of them is needed.")
     runtime.sessions.change_lifetime(session, Lifetime.in_minutes(**minutes))
-    return SessionExpiry(expire_time=session.times()["expire_time"])
+    return wire.SessionExpiry(expire_time=session.times()["expire_time"])
 
 
-@action_handler(SetLabel)
-async def set_labels(runtime: Runtime, action: SetLabel) -> None:
+@action_handler(wire.SetLabel)
+async def set_labels(runtime: Runtime, action: wire.SetLabel) -> None:
     runtime.sessions.set_labels(runtime.sessions.find(action.session_id), _check_labels(action.labels))
 
 
-@action_handler(GetLabel)
-async def get_labels(runtime: Runtime, action: GetLabel) -> LabelData:
-    return LabelData(labels=runtime.sessions.find(action.session_id).labels)
+@action_handler(wire.GetLabel)
+async def get_labels(runtime: Runtime, action: wire.GetLabel) -> wire.LabelData:
+    return wire.LabelData(labels=runtime.sessions.find(action.session_id).labels)
 
 
 async def context_names(runtime: Runtime, session: Session) -> dict[str, str]:

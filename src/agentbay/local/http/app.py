@@ -15,24 +15,7 @@ from attrs import evolve
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local.api_errors import not_logged_in, shutting_down
-from agentbay.local.http import envelope, image_uploads, presigned_files, raw_calls
-from agentbay.local.http.asgi import (
-    BodyTooLarge,
-    ClientDisconnected,
-    Receive,
-    Request,
-    Response,
-    ResponseAborted,
-    Scope,
-    Send,
-    cancel_on_disconnect,
-    json_response,
-    parse_request,
-    read_body,
-    reject_websocket,
-    send_response,
-    send_while_connected,
-)
+from agentbay.local.http import asgi, envelope, image_uploads, presigned_files, raw_calls
 from agentbay.local.http.body_budget import BodyBudget
 from agentbay.local.http.direct import call_tool_directly, has_session_token
 from agentbay.local.http.origin_check import OriginCheck, parse_host_header
@@ -56,12 +39,12 @@ _WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
 class DashboardRoutes(Protocol):
     """The part of the URL space that the dashboard answers."""
 
-    async def serve(self, request: Request, receive: Receive) -> Response:
+    async def serve(self, request: asgi.Request, receive: asgi.Receive) -> asgi.Response:
         """Answer a request for the dashboard."""
         ...
 
 
-def _is_for_dashboard(request: Request) -> bool:
+def _is_for_dashboard(request: asgi.Request) -> bool:
     return (request.path == "/" and request.method == "GET") or f"{request.path}/".startswith("/view/")
 
 
@@ -82,13 +65,13 @@ class Application:
         self._idle = asyncio.Event()  # set while no call is under way
         self._idle.set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         request_id = envelope.new_request_id()
         try:
             if scope["type"] == "websocket":
                 await self._serve_websocket(scope, receive, send)
                 return
-            request = parse_request(scope)
+            request = asgi.parse_request(scope)
             # Links come first and are checked on their own: they have host names and origins that `_check` would
             # refuse.
             if self._links.is_link(request):
@@ -98,10 +81,10 @@ class Application:
                 await self._serve_mcp(request, receive, send)
                 return
             response = await self._route(request, receive, request_id)
-        except ClientDisconnected:
+        except asgi.ClientDisconnected:
             # Nobody is there to read an answer.
             return
-        except BodyTooLarge as error:
+        except asgi.BodyTooLarge as error:
             message = f"The body is larger than {error.limit:,} bytes."
             response = envelope.error_response(413, "RequestTooLarge", message, request_id)
         except AgentBayError as error:
@@ -112,18 +95,18 @@ class Application:
                 500, "InternalError", "The local runtime failed; its log says why.", request_id
             )
         if scope["type"] == "websocket":
-            await reject_websocket(receive, send, response)
+            await asgi.reject_websocket(receive, send, response)
         else:
             # The connection was cut off after the head, so that the client sees the body end early.
-            with suppress(ResponseAborted):
+            with suppress(asgi.ResponseAborted):
                 if response.stream is None:
-                    await send_response(send, response)
+                    await asgi.send_response(send, response)
                 else:
-                    await send_while_connected(send, receive, response)
+                    await asgi.send_while_connected(send, receive, response)
 
-    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_websocket(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         # The scope of a WebSocket names no method, since the handshake is always a GET (RFC 6455).
-        request = parse_request({**scope, "method": "GET"})
+        request = asgi.parse_request({**scope, "method": "GET"})
         await receive()  # websocket.connect
         if self._links.is_link(request):
             from agentbay.local.http.port_websocket import proxy_websocket
@@ -138,18 +121,20 @@ class Application:
         else:
             raise NotFoundError("There is no such WebSocket.", 404, code="InvalidPath.NotFound")
 
-    async def _proxy_request(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _proxy_request(
+        self, request: asgi.Request, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send
+    ) -> None:
         # Imported here, since its libraries take long to import and few runtimes need them.
         from agentbay.local.http.port_proxy import proxy_request
 
         target = self._links.resolve(request, scope)
         if response := self._links.answer_browser(request, target):
-            await send_response(send, response)
+            await asgi.send_response(send, response)
             return
-        with suppress(ResponseAborted):
+        with suppress(asgi.ResponseAborted):
             await proxy_request(target, self._for_session(scope), receive, send)
 
-    async def _serve_mcp(self, request: Request, receive: Receive, send: Send) -> None:
+    async def _serve_mcp(self, request: asgi.Request, receive: asgi.Receive, send: asgi.Send) -> None:
         self._check(request)
         if self._runtime.sessions.closing:
             raise shutting_down()
@@ -168,7 +153,7 @@ class Application:
         self._mcp = self._mcp or made  # a concurrent request may have made one first
         return self._mcp
 
-    def _for_session(self, scope: Scope) -> Scope:
+    def _for_session(self, scope: asgi.Scope) -> asgi.Scope:
         """Return the scope without the API key, which sessions must not see."""
         headers = [
             (name, value)
@@ -177,14 +162,14 @@ class Application:
         ]
         return {**scope, "headers": headers}
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: asgi.Request) -> None:
         if reason := self._origin_check.rejection_reason(request.headers, request.local_address):
             raise PermissionDeniedError(reason, 403, code="Forbidden")
 
-    async def _route(self, request: Request, receive: Receive, request_id: str) -> Response:
+    async def _route(self, request: asgi.Request, receive: asgi.Receive, request_id: str) -> asgi.Response:
         self._check(request)
         if request.path == "/healthz":
-            return json_response({"status": "ok", **self._runtime.health_info()})
+            return asgi.json_response({"status": "ok", **self._runtime.health_info()})
         if _is_for_dashboard(request):
             return await self._dashboard().serve(request, receive)
         if request.path.startswith(presigned_files.PATH_PREFIX):
@@ -199,26 +184,26 @@ class Application:
                 return await raw_calls.serve_raw_call(self._runtime, match[1], request, receive)
             return await self._call_api(request, receive, request_id)
 
-    async def _call_api(self, request: Request, receive: Receive, request_id: str) -> Response:
+    async def _call_api(self, request: asgi.Request, receive: asgi.Receive, request_id: str) -> asgi.Response:
         with self._bodies.watch(request) as on_chunk:
-            body = await read_body(receive, _MAX_BODY_BYTES, on_chunk)
+            body = await asgi.read_body(receive, _MAX_BODY_BYTES, on_chunk)
         # Asked only now, because the shutdown may have begun while the body arrived.
         if self._runtime.sessions.closing:
             raise shutting_down()
         if match := _DIRECT_CALL_PATH.fullmatch(request.path):
-            return await cancel_on_disconnect(call_tool_directly(self._runtime, match[1], request, body), receive)
+            return await asgi.cancel_on_disconnect(call_tool_directly(self._runtime, match[1], request, body), receive)
         runtime = self._runtime_with_client_address(request)
         call = call_action(runtime, self._origin_check, request, body, request_id)
-        return await cancel_on_disconnect(call, receive)
+        return await asgi.cancel_on_disconnect(call, receive)
 
-    def _has_valid_secret(self, request: Request, beginning_of_body: bytes) -> bool:
+    def _has_valid_secret(self, request: asgi.Request, beginning_of_body: bytes) -> bool:
         """Return whether a request shows a key or token, before reading its body."""
         if match := _DIRECT_CALL_PATH.fullmatch(request.path):
             return has_session_token(self._runtime, match[1], request)
         values = find_authorization(request, beginning_of_body)
         return any(self._origin_check.has_valid_key(value) for value in values)
 
-    def _runtime_with_client_address(self, request: Request) -> Runtime:
+    def _runtime_with_client_address(self, request: asgi.Request) -> Runtime:
         # URLs made for a client must name the address that the client uses.
         # A Host header is there: `_check` has refused requests without one.
         runtime, host_header = self._runtime, request.headers["host"]

@@ -19,41 +19,9 @@ from typing import Any, NoReturn
 from agentbay.local.sandbox.inside import file_writing, moving, removal, tree_operations
 from agentbay.local.sandbox.inside.inotify_watches import InotifyWatches
 from agentbay.local.sandbox.inside.operation_context import CHUNK_BYTES, OperationContext, open_regular
+from agentbay.local.sandbox.shared import file_protocol as protocol
 from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
 from agentbay.local.sandbox.shared.fd_io import write_all
-from agentbay.local.sandbox.shared.file_protocol import (
-    CONTENT_HEAD,
-    CONTENT_MARK,
-    REPLY_LENGTH,
-    EditFile,
-    EntryStatus,
-    FileReply,
-    FileRequest,
-    FileStatus,
-    ListDirectory,
-    ListReply,
-    MakeDirectory,
-    MoveAcross,
-    MovePath,
-    PathReply,
-    ReadFile,
-    ReadReply,
-    ReceiveTree,
-    ReceiveTreeReply,
-    RemoveIncomplete,
-    RemovePath,
-    RemoveUnfinished,
-    SearchReply,
-    SearchTree,
-    SendFile,
-    SendTree,
-    SendTreeReply,
-    SnapshotReply,
-    SnapshotTree,
-    StatPath,
-    StatReply,
-    WriteFile,
-)
 
 # A walk over a tree has four frames for each of up to `dirfd.MAX_DEPTH` levels.
 _RECURSION_LIMIT = 5000
@@ -90,10 +58,10 @@ def error_reply(error: OSError, path: str) -> dict[str, Any]:
 def write_reply(output_fd: int, fields: dict[str, Any]) -> None:
     """Write the fields of a reply and their length, which end the output."""
     body = json.dumps(fields).encode()
-    write_all(output_fd, body + REPLY_LENGTH.pack(len(body)))
+    write_all(output_fd, body + protocol.REPLY_LENGTH.pack(len(body)))
 
 
-def _read_file(request: ReadFile, context: OperationContext) -> ReadReply:
+def _read_file(request: protocol.ReadFile, context: OperationContext) -> protocol.ReadReply:
     fd = open_regular(context.resolve(request.path))
     os.lseek(fd, request.offset, os.SEEK_SET)
     sent = 0
@@ -103,15 +71,15 @@ def _read_file(request: ReadFile, context: OperationContext) -> ReadReply:
             break
         write_all(context.output_fd, chunk)
         sent += len(chunk)
-    return ReadReply(size=os.fstat(fd).st_size, read=sent)
+    return protocol.ReadReply(size=os.fstat(fd).st_size, read=sent)
 
 
-def _send_file(request: SendFile, context: OperationContext) -> ReadReply:
+def _send_file(request: protocol.SendFile, context: OperationContext) -> protocol.ReadReply:
     fd = open_regular(context.resolve(request.path))
     size = os.fstat(fd).st_size
     left, offset = max(min(request.length, size - request.offset), 0), request.offset
-    reply = ReadReply(size=size, read=left)
-    write_all(context.output_fd, CONTENT_HEAD.pack(CONTENT_MARK, left))
+    reply = protocol.ReadReply(size=size, read=left)
+    write_all(context.output_fd, protocol.CONTENT_HEAD.pack(protocol.CONTENT_MARK, left))
     while left:
         sent = os.sendfile(context.output_fd, fd, offset, min(left, _SEND_BYTES))
         if not sent:
@@ -120,7 +88,7 @@ def _send_file(request: SendFile, context: OperationContext) -> ReadReply:
     return reply
 
 
-def _snapshot_tree(request: SnapshotTree, context: OperationContext) -> SnapshotReply:
+def _snapshot_tree(request: protocol.SnapshotTree, context: OperationContext) -> protocol.SnapshotReply:
     top = context.resolve_directory(request.path)
     watches = InotifyWatches(context.input_fd if request.watch else None, top)
     found: dict[str, list[int]] = {}
@@ -141,16 +109,16 @@ def _snapshot_tree(request: SnapshotTree, context: OperationContext) -> Snapshot
                 # os.walk reads this directory later, so no change between the two goes unnoticed.
                 watches.add(path)
         directories[:] = [name for name in directories if not name.startswith(TEMPORARY_PREFIX)]
-    return SnapshotReply(path=top, found=found, now=time.time_ns(), watched=watches.is_complete)
+    return protocol.SnapshotReply(path=top, found=found, now=time.time_ns(), watched=watches.is_complete)
 
 
-def _list_directory(request: ListDirectory, context: OperationContext) -> ListReply:
+def _list_directory(request: protocol.ListDirectory, context: OperationContext) -> protocol.ListReply:
     with os.scandir(context.resolve(request.path)) as entries:
         described = filter(None, map(_describe_entry, entries))
-        return ListReply(entries=sorted(described, key=lambda entry: entry["name"]))
+        return protocol.ListReply(entries=sorted(described, key=lambda entry: entry["name"]))
 
 
-def _describe_entry(entry: os.DirEntry[str]) -> EntryStatus | None:
+def _describe_entry(entry: os.DirEntry[str]) -> protocol.EntryStatus | None:
     try:
         try:
             status = entry.stat()
@@ -158,10 +126,10 @@ def _describe_entry(entry: os.DirEntry[str]) -> EntryStatus | None:
             status = entry.stat(follow_symlinks=False)
     except FileNotFoundError:  # removed meanwhile
         return None
-    return EntryStatus(name=entry.name, is_symlink=entry.is_symlink(), **_describe(status))
+    return protocol.EntryStatus(name=entry.name, is_symlink=entry.is_symlink(), **_describe(status))
 
 
-def _describe(status: os.stat_result) -> FileStatus:
+def _describe(status: os.stat_result) -> protocol.FileStatus:
     return {
         "size": status.st_size,
         "is_directory": stat.S_ISDIR(status.st_mode),
@@ -173,22 +141,22 @@ def _describe(status: os.stat_result) -> FileStatus:
     }
 
 
-def _stat_path(request: StatPath, context: OperationContext) -> StatReply:
+def _stat_path(request: protocol.StatPath, context: OperationContext) -> protocol.StatReply:
     path = context.resolve(request.path)
-    return StatReply(path=path, is_symlink=os.path.islink(path), **_describe(os.stat(path)))
+    return protocol.StatReply(path=path, is_symlink=os.path.islink(path), **_describe(os.stat(path)))
 
 
-def _make_directory(request: MakeDirectory, context: OperationContext) -> PathReply:
+def _make_directory(request: protocol.MakeDirectory, context: OperationContext) -> protocol.PathReply:
     path = context.resolve(request.path)
     os.makedirs(path, exist_ok=True)
-    return PathReply(path)
+    return protocol.PathReply(path)
 
 
-def _search_tree(request: SearchTree, context: OperationContext) -> SearchReply:
+def _search_tree(request: protocol.SearchTree, context: OperationContext) -> protocol.SearchReply:
     top = context.resolve_directory(request.path)
     wanted = _escape_brackets(request.pattern)
     excluded = [_escape_brackets(pattern) for pattern in request.exclude]
-    return SearchReply(matches=sorted(_search(top, wanted, excluded)))
+    return protocol.SearchReply(matches=sorted(_search(top, wanted, excluded)))
 
 
 def _search(top: str, wanted: str, excluded: list[str]) -> Iterator[str]:
@@ -207,40 +175,40 @@ def _escape_brackets(pattern: str) -> str:
     return pattern.replace("[", "[[]")  # only * and ? are special
 
 
-def _send_tree(request: SendTree, context: OperationContext) -> SendTreeReply:
+def _send_tree(request: protocol.SendTree, context: OperationContext) -> protocol.SendTreeReply:
     known = json.loads(context.read_input() or b"{}")
     top = context.resolve(request.path)
     tree_operations.stream_tree(top, request.only, request.white_lists, known, context.output_fd)
-    return SendTreeReply()
+    return protocol.SendTreeReply()
 
 
-def _receive_tree(request: ReceiveTree, context: OperationContext) -> ReceiveTreeReply:
+def _receive_tree(request: protocol.ReceiveTree, context: OperationContext) -> protocol.ReceiveTreeReply:
     return tree_operations.extract_tree(request, context)
 
 
-def _remove_incomplete(request: RemoveIncomplete, context: OperationContext) -> PathReply:
+def _remove_incomplete(request: protocol.RemoveIncomplete, context: OperationContext) -> protocol.PathReply:
     path = context.resolve(request.path)
     tree_operations.remove_incomplete(path, request.token)
-    return PathReply(path)
+    return protocol.PathReply(path)
 
 
-_Handler = Callable[[Any, OperationContext], FileReply]
-_HANDLERS_BY_CLASS: dict[type[FileRequest[Any]], _Handler] = {
-    ReadFile: _read_file,
-    SendFile: _send_file,
-    WriteFile: file_writing.write_file,
-    RemoveUnfinished: file_writing.remove_unfinished,
-    EditFile: file_writing.edit_file,
-    ListDirectory: _list_directory,
-    StatPath: _stat_path,
-    MakeDirectory: _make_directory,
-    RemovePath: removal.remove_path,
-    MovePath: moving.move_path,
-    MoveAcross: moving.move_across,
-    SearchTree: _search_tree,
-    SnapshotTree: _snapshot_tree,
-    SendTree: _send_tree,
-    ReceiveTree: _receive_tree,
-    RemoveIncomplete: _remove_incomplete,
+_Handler = Callable[[Any, OperationContext], protocol.FileReply]
+_HANDLERS_BY_CLASS: dict[type[protocol.FileRequest[Any]], _Handler] = {
+    protocol.ReadFile: _read_file,
+    protocol.SendFile: _send_file,
+    protocol.WriteFile: file_writing.write_file,
+    protocol.RemoveUnfinished: file_writing.remove_unfinished,
+    protocol.EditFile: file_writing.edit_file,
+    protocol.ListDirectory: _list_directory,
+    protocol.StatPath: _stat_path,
+    protocol.MakeDirectory: _make_directory,
+    protocol.RemovePath: removal.remove_path,
+    protocol.MovePath: moving.move_path,
+    protocol.MoveAcross: moving.move_across,
+    protocol.SearchTree: _search_tree,
+    protocol.SnapshotTree: _snapshot_tree,
+    protocol.SendTree: _send_tree,
+    protocol.ReceiveTree: _receive_tree,
+    protocol.RemoveIncomplete: _remove_incomplete,
 }
 _HANDLERS = {request.__name__: (request, handler) for request, handler in _HANDLERS_BY_CLASS.items()}
