@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
-from agentbay.errors import AgentBayError
 from agentbay.integrations import missing
-from agentbay.integrations.tools import tools_of
+from agentbay.integrations.tools import tools_of, with_error
 
 try:
     from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, ToolException
@@ -37,22 +35,7 @@ class AgentBayToolkit(BaseToolkit):
 
 def _make_tool(function: Callable[..., Any]) -> BaseTool:
     """Make a tool of a function, with LangChain's own error for the model."""
-    if iscoroutinefunction(function):
-
-        @wraps(function)
-        async def call_async(*args: Any, **kwargs: Any) -> str:
-            try:
-                return str(await function(*args, **kwargs))
-            except AgentBayError as error:
-                raise ToolException(str(error)) from error
-
-        return StructuredTool.from_function(coroutine=call_async, handle_tool_error=True)
-
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> str:
-        try:
-            return str(function(*args, **kwargs))
-        except AgentBayError as error:
-            raise ToolException(str(error)) from error
-
+    call = with_error(function, ToolException)
+    if iscoroutinefunction(call):
+        return StructuredTool.from_function(coroutine=call, handle_tool_error=True)
     return StructuredTool.from_function(func=call, handle_tool_error=True)

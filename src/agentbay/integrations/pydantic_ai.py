@@ -3,15 +3,11 @@
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from inspect import iscoroutinefunction
 from typing import Any
 
 from agentbay import AsyncSession, Session
-from agentbay.errors import AgentBayError
 from agentbay.integrations import missing
-from agentbay.integrations.tools import tools_of
+from agentbay.integrations.tools import tools_of, with_error
 
 try:
     from pydantic_ai import ModelRetry
@@ -27,27 +23,4 @@ def agentbay_toolset(session: Session | AsyncSession, **options: Any) -> Functio
         session: Where they work; a `Session` is used in threads.
         options: Passed to `FunctionToolset`, such as `max_retries` and `requires_approval`.
     """
-    return FunctionToolset([_let_model_retry(function) for function in tools_of(session)], **options)
-
-
-def _let_model_retry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give errors of the session to the model, which may try something else."""
-    if iscoroutinefunction(function):
-
-        @wraps(function)
-        async def call_async(*args: Any, **kwargs: Any) -> str:
-            try:
-                return str(await function(*args, **kwargs))
-            except AgentBayError as error:
-                raise ModelRetry(str(error)) from error
-
-        return call_async
-
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> str:
-        try:
-            return str(function(*args, **kwargs))
-        except AgentBayError as error:
-            raise ModelRetry(str(error)) from error
-
-    return call
+    return FunctionToolset([with_error(tool, ModelRetry) for tool in tools_of(session)], **options)

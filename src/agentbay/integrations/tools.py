@@ -3,12 +3,14 @@
 # Without "from __future__ import annotations": not every framework can resolve names of annotations.
 
 from collections.abc import Callable
+from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from agentbay import AsyncSession, CommandResult, DirectoryEntry, EnhancedCodeExecutionResult, Session
-from agentbay.errors import CodeTimeoutError, CommandTimeoutError
+from agentbay.errors import AgentBayError, CodeTimeoutError, CommandTimeoutError
 
 _MAX_TEXT = 50_000  # characters of one answer; more would fill a model's context
 _Path = Annotated[str, Field(description="Path in the sandbox; a relative one starts at the home directory.")]
@@ -82,6 +84,32 @@ class AsyncTools:
     async def list_directory(self, path: _Path = ".") -> str:
         """List a directory of the sandbox."""
         return _describe_entries((await self._session.file_system.list_directory(path)).unwrap().entries)
+
+
+def with_error(tool: Callable[..., Any], error_class: type[Exception]) -> Callable[..., Any]:
+    """Return a tool that raises the framework's own error.
+
+    The framework gives its message to the model.
+    """
+    if iscoroutinefunction(tool):
+
+        @wraps(tool)
+        async def call_async(*args: Any, **kwargs: Any) -> str:
+            try:
+                return str(await tool(*args, **kwargs))
+            except AgentBayError as error:
+                raise error_class(str(error)) from error
+
+        return call_async
+
+    @wraps(tool)
+    def call(*args: Any, **kwargs: Any) -> str:
+        try:
+            return str(tool(*args, **kwargs))
+        except AgentBayError as error:
+            raise error_class(str(error)) from error
+
+    return call
 
 
 def _shorten(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache
@@ -60,6 +60,44 @@ async def running_service(
     At the end, new calls are refused, calls under way may finish within `options.drain` seconds or until `skip_drain`,
     and then all sessions are ended with their last uploads, for which `end_now` leaves a few seconds.
     """
+    async with _running_parts(sandboxes, state_dir, address, options) as (runtime, close_builds):
+        origin_check = OriginCheck(key, address)
+
+        @cache
+        def dashboard() -> Dashboard:
+            from agentbay.local.dashboard.routes import Dashboard  # with its first request, since few runtimes need it
+
+            return Dashboard(runtime, origin_check)
+
+        application = Application(runtime, origin_check, dashboard)
+        server = WebServer(application, options)
+        # The leftovers are moved away now, which is quick. Removing large trees is not, and goes on in a thread.
+        sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
+        serving = asyncio.create_task(server.serve(address.listeners))
+        loading = asyncio.create_task(_load_ahead(application))
+        try:
+            await _wait_until_ready(server, serving)
+            yield dashboard, serving
+        finally:
+            loading.cancel()
+            runtime.sessions.begin_close()
+            await _drain(application, options.drain, skip_drain)
+            await close_builds()
+            await _close_sessions(runtime.sessions, sandboxes, end_now)
+            application.close_streams()
+            # The server stops last: until then, new calls get the error of a shutdown instead of a refused connection.
+            server.stop()
+            await asyncio.gather(serving, sweeping)
+
+
+@asynccontextmanager
+async def _running_parts(
+    sandboxes: SandboxManager, state_dir: StateDirectory, address: ServerAddress, options: Options
+) -> AsyncIterator[tuple[Runtime, Callable[[], Awaitable[None]]]]:
+    """Yield what answers calls, and a function that ends builds.
+
+    The stores are closed at the end.
+    """
     max_sessions = _limit_total(sandboxes, options)
     skill_folder = _open_skills(options)
     networks = NetworkProvider(
@@ -88,35 +126,14 @@ async def running_service(
 
         return BuildService(images, sandboxes, networks, state_dir, limits)
 
-    runtime = Runtime(sessions, contexts, images, builds, networks, address, options.link_url == "on", skill_folder)
-    origin_check = OriginCheck(key, address)
-
-    @cache
-    def dashboard() -> Dashboard:
-        from agentbay.local.dashboard.routes import Dashboard  # with its first request, since few runtimes need it
-
-        return Dashboard(runtime, origin_check)
-
-    application = Application(runtime, origin_check, dashboard)
-    server = WebServer(application, options)
-    # The leftovers are moved away now, which is quick. Removing large trees is not, and goes on in a thread.
-    sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
-    serving = asyncio.create_task(server.serve(address.listeners))
-    loading = asyncio.create_task(_load_ahead(application))
-    try:
-        await _wait_until_ready(server, serving)
-        yield dashboard, serving
-    finally:
-        loading.cancel()
-        sessions.begin_close()
-        await _drain(application, options.drain, skip_drain)
+    async def close_builds() -> None:
         if builds.cache_info().currsize:
             await builds().close()
-        await _close_sessions(sessions, sandboxes, end_now)
-        application.close_streams()
-        # The server stops last: until then, new calls get the error of a shutdown instead of a refused connection.
-        server.stop()
-        await asyncio.gather(serving, sweeping)
+
+    with_links = options.link_url == "on"
+    try:
+        yield Runtime(sessions, contexts, images, builds, networks, address, with_links, skill_folder), close_builds
+    finally:
         await contexts.close()
         await images.close()
         if model is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
-from agentbay.errors import SessionNotFoundError
+from agentbay.errors import AgentBayError, SessionNotFoundError
 from agentbay.local.agent.session_agent import ModelSettings, SessionAgent
 from agentbay.local.api_errors import (
     internal_error,
@@ -247,13 +247,13 @@ class SessionTable:
         contexts: SessionContexts,
         skills: Sequence[Skill],
         options: SandboxOptions,
-        **facts: Any,
+        **fields: Any,
     ) -> Session:
         if image_id.startswith("code"):
             self._python_forker.start_zygote()
         ahead = None
         if image is None and contexts.is_empty and options == SandboxOptions():
-            ahead = await self._take_ahead(image_id, facts["policy_id"])
+            ahead = await self._take_ahead(image_id, fields["policy_id"])
         browser, desktop = (ahead.browser, ahead.desktop) if ahead else self._ahead.programs_for(image_id)
         session_id = ahead.session_id if ahead else make_id("session-", 21)
         session = Session(
@@ -265,41 +265,41 @@ class SessionTable:
             agent=SessionAgent(self._model),
             browser=browser,
             desktop=desktop,
-            **facts,
+            **fields,
         )
         session.options, session.shared = options, tuple(shared)
         try:
-            if ahead:
-                session.spec = ahead.spec
-                session.start(ahead.sandbox, ahead.egress_proxy)
-            self._images.acquire(session.kept_layers)
-            session.contexts = contexts
-            binds = await contexts.prepare(session_id, session.directory)
-            if not ahead:
-                await self._start_sandbox(session, binds)
-            sandbox = session.sandbox
-            if options.directory:
-                await make_directory(sandbox, options.directory)
-            await contexts.start(sandbox)
-            await install_skills(sandbox, skills)
-            # close() has listed the sessions to delete already, and would miss this one.
-            if self._closing:
-                raise shutting_down()
-            session.creation_number = self._records.add(session)
+            await self._set_up(session, ahead, contexts, skills)
         except BaseException as error:
             # A client that disconnects cancels the creation, which must not leave anything either.
             self.start_task(self._dispose(session))
-            if isinstance(error, SkillError):
-                raise internal_error(f"The skills could not be copied into the session: {error}") from error
-            if isinstance(error, WritableUnavailable):
-                raise invalid_request(f"writable: {error}.", "WritableNotSupported.Local") from error
-            if isinstance(error, ImageError):
-                raise unusable_image(error) from error
-            if isinstance(error, SandboxError):
-                raise internal_error(f"The session could not be made: {error}") from error
+            if explained := _explain_failure(error):
+                raise explained from error
             raise
         self._sessions[session_id] = session
         return session
+
+    async def _set_up(
+        self, session: Session, ahead: StartedAhead | None, contexts: SessionContexts, skills: Sequence[Skill]
+    ) -> None:
+        """Give a session its sandbox, and fill it."""
+        if ahead:
+            session.spec = ahead.spec
+            session.start(ahead.sandbox, ahead.egress_proxy)
+        self._images.acquire(session.kept_layers)
+        session.contexts = contexts
+        binds = await contexts.prepare(session.session_id, session.directory)
+        if not ahead:
+            await self._start_sandbox(session, binds)
+        sandbox = session.sandbox
+        if session.options.directory:
+            await make_directory(sandbox, session.options.directory)
+        await contexts.start(sandbox)
+        await install_skills(sandbox, skills)
+        # close() has listed the sessions to delete already, and would miss this one.
+        if self._closing:
+            raise shutting_down()
+        session.creation_number = self._records.add(session)
 
     def _make_directory(self, session_id: str, *, has_layers: bool) -> Path:
         try:
@@ -463,3 +463,19 @@ class SessionTable:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _explain_failure(error: BaseException) -> AgentBayError | None:
+    """Return the error that tells why a session was not made.
+
+    None means that the error itself is passed on.
+    """
+    if isinstance(error, SkillError):
+        return internal_error(f"The skills could not be copied into the session: {error}")
+    if isinstance(error, WritableUnavailable):
+        return invalid_request(f"writable: {error}.", "WritableNotSupported.Local")
+    if isinstance(error, ImageError):
+        return unusable_image(error)
+    if isinstance(error, SandboxError):
+        return internal_error(f"The session could not be made: {error}")
+    return None
