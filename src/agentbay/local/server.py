@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from agentbay.errors import AgentBayError, ConfigurationError
 from agentbay.local import listening, logs
@@ -58,12 +59,12 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
                 hint="Set AGENTBAY_API_KEY.",
             )
         _check_key(options, key)
-        state_dir = StateDirectory.open(options.state_dir)
-        try:
-            with listening.listen(options) as address, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(options, key or _stored_key(state_dir), state_dir, address, parent_pipe))
-        finally:
-            state_dir.close()
+        with (
+            closing(StateDirectory.open(options.state_dir)) as state_dir,
+            listening.listen(options) as address,
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            runner.run(_serve(options, key or _stored_key(state_dir), state_dir, address, parent_pipe))
     except (AgentBayError, SandboxError) as error:
         _print_error(error)
         return 1

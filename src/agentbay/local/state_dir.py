@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agentbay.errors import ConfigurationError
 from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 _PREFIX = "agentbay-local-"
 _LOCK = "lock"
@@ -191,12 +192,9 @@ def spread_directories(above: Path) -> None:
     freed in the last minutes. Where sessions come and go, this took more time than all the rest.
     """
     fd = os.open(above, dirfd.DIRECTORY_OPEN_FLAGS)
-    try:
-        with contextlib.suppress(OSError):  # other file systems do without
-            (flags,) = struct.unpack("I", fcntl.ioctl(fd, _GET_FLAGS, bytes(4)))
-            fcntl.ioctl(fd, _SET_FLAGS, struct.pack("I", flags | _TOP_OF_HIERARCHIES))
-    finally:
-        os.close(fd)
+    with closing_fd(fd), contextlib.suppress(OSError):  # other file systems do without
+        (flags,) = struct.unpack("I", fcntl.ioctl(fd, _GET_FLAGS, bytes(4)))
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("I", flags | _TOP_OF_HIERARCHIES))
 
 
 def remove_tree(directory: Path) -> None:
@@ -204,11 +202,8 @@ def remove_tree(directory: Path) -> None:
 
     It works although modes of directories forbid it, and while dying processes still write into it.
     """
-    fd = os.open(directory, dirfd.DIRECTORY_OPEN_FLAGS)
-    try:
+    with closing_fd(os.open(directory, dirfd.DIRECTORY_OPEN_FLAGS)) as fd:
         # The lock goes last: what a killed removal leaves is known by it, and removed by the next runtime.
         for name in sorted(os.listdir(fd), key=_LOCK.__eq__):
             dirfd.remove(name, fd)
-    finally:
-        os.close(fd)
     directory.rmdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -203,12 +204,9 @@ class Build:
 
     def _missing_directory(self, state: StageState, directory: str) -> str:
         """Return the path of a directory if it has to be made, else ""."""
-        view = MergedView(self._store.layer_paths(state.chains)[::-1])
-        try:
+        with closing(MergedView(self._store.layer_paths(state.chains)[::-1])) as view:
             place = view.real_directory(tuple(filter(None, directory.split("/"))))
             found = view.find(place) if place else None
-        finally:
-            view.close()
         return "" if not place or (found is not None and found.kind == "directory") else "/".join(place)
 
     async def _copy(self, instruction: Instruction, state: StageState) -> None:
@@ -230,12 +228,9 @@ class Build:
         chain = layers.step_chain(state.chains, "COPY --from", *facts)
 
         def write(store: ImageStore, below: list[str], made: str) -> None:
-            origin = ImageFiles(store.layer_paths(chains), name)
-            try:
+            with closing(ImageFiles(store.layer_paths(chains), name)) as origin:
                 step = self._plan_copy(instruction, state, origin)
                 layers.write_layer(store, below, made, [step.files, *step.archives])
-            finally:
-                origin.close()
 
         await self._add_layer(instruction, state, chain, write)
 
@@ -244,11 +239,8 @@ class Build:
             heredoc.word: expand_heredoc(instruction, heredoc, state.variables) for heredoc in instruction.heredocs
         }
         words = self._words(instruction, state)
-        view = MergedView(self._store.layer_paths(state.chains)[::-1])
-        try:
+        with closing(MergedView(self._store.layer_paths(state.chains)[::-1])) as view:
             return CopyStep(instruction, words, contents, origin, state.config.workdir, view)
-        finally:
-            view.close()
 
     def _words(self, instruction: Instruction, state: StageState) -> list[str]:
         if given := instruction.exec_form():

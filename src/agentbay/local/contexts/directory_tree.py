@@ -19,6 +19,7 @@ from pathlib import Path
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.entry import Entry, Owner
 from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 _NOT_FOUND_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 # opens anything at all, a link or a FIFO too, without acting on it or waiting for it
@@ -142,13 +143,10 @@ class ContextTree:
         Each file is held by a hard link in the directory `hold`. So a later commit changes nothing of the snapshot, but
         a session that writes to a file in place through a mount does.
         """
-        hold_fd = os.open(hold, dirfd.DIRECTORY_OPEN_FLAGS)
-        try:
+        with closing_fd(os.open(hold, dirfd.DIRECTORY_OPEN_FLAGS)) as hold_fd:
             found = TreeSnapshot(hold_fd)
             with _SuppressNotFound(), self._open_directory(keys.split(key)) as fd:
                 found.walk(fd, only)
-        finally:
-            os.close(hold_fd)
         return found
 
     def clear(self, keep: Sequence[str]) -> None:
@@ -173,12 +171,11 @@ class ContextTree:
 
     @contextmanager
     def _open_directory(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
-        top = os.open(self.top, dirfd.DIRECTORY_OPEN_FLAGS)
-        try:
-            with dirfd.open_directory(top, parts, self._make if make else None) as fd:
-                yield fd
-        finally:
-            os.close(top)
+        with (
+            closing_fd(os.open(self.top, dirfd.DIRECTORY_OPEN_FLAGS)) as top,
+            dirfd.open_directory(top, parts, self._make if make else None) as fd,
+        ):
+            yield fd
 
     def _make(self, name: str, above: int) -> None:
         os.mkdir(name, 0o755, dir_fd=above)
@@ -214,11 +211,8 @@ class TreeSnapshot:
     def _add(self, name: str, above: int, path: str) -> None:
         # One entry that cannot be read must not keep all others from arriving.
         try:
-            fd = os.open(name, _INSPECT_FLAGS, dir_fd=above)
-            try:
+            with closing_fd(os.open(name, _INSPECT_FLAGS, dir_fd=above)) as fd:
                 self._add_opened(fd, name, path)
-            finally:
-                os.close(fd)
         except FileNotFoundError:  # deleted since it was listed
             return
         except OSError as error:
@@ -239,11 +233,8 @@ class TreeSnapshot:
             self.entries.append(_describe(path, status))
             if path.count("/") >= dirfd.MAX_DEPTH:
                 raise OSError(errno.ENAMETOOLONG, "The directories are nested too deeply")
-            below = os.open(".", dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=fd)
-            try:
+            with closing_fd(os.open(".", dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=fd)) as below:
                 self._add_children(below, path)
-            finally:
-                os.close(below)
 
 
 class _SuppressNotFound:

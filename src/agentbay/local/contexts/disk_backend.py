@@ -26,6 +26,7 @@ from agentbay.local.contexts.context_database import ContextDatabase
 from agentbay.local.contexts.directory_tree import ContextTree, TreeSnapshot
 from agentbay.local.contexts.entry import Entry, Owner
 from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.state_dir import remove_tree, spread_directories
 
 _MAX_SINGLE_FSYNCS = 500  # files; for more than these, one syncfs of the whole file system is faster
@@ -178,12 +179,9 @@ class DiskBackend:
             list(threads.map(flush, paths))
 
     def _flush_file_system(self) -> None:
-        fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with closing_fd(os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)) as fd:
             if _libc.syncfs(fd):
                 raise OSError(ctypes.get_errno(), "syncfs")
-        finally:
-            os.close(fd)
 
 
 class _DiskReader:
@@ -239,8 +237,5 @@ def _apply_step(tree: ContextTree, step: CommitStep) -> None:
 
 
 def _flush_file(path: str) -> None:
-    fd = os.open(path, dirfd.FILE_OPEN_FLAGS)
-    try:
+    with closing_fd(os.open(path, dirfd.FILE_OPEN_FLAGS)) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -32,6 +32,7 @@ from agentbay.local.sandbox.service.manager import (
 from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running
 from agentbay.local.sandbox.service.pipe_reader import enlarge_pipe
 from agentbay.local.sandbox.shared import ipc
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, RemoveIncomplete, SendTree
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 from agentbay.local.sandbox.shared.tree_stream import TruncatedStream
@@ -417,10 +418,8 @@ def _begin_download(*args: Any) -> Download:
 
 
 def _read_and_close(upload: Upload, fd: int) -> Baseline:
-    try:
+    with closing_fd(fd):
         return upload.run(fd)
-    finally:
-        os.close(fd)
 
 
 def _write_and_close(download: Download, fd: int) -> None:

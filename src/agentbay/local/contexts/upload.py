@@ -17,6 +17,7 @@ from agentbay.local.contexts.backend import CommitStep, StagingDirectory
 from agentbay.local.contexts.baseline import Baseline, FileSignature, is_within_any
 from agentbay.local.contexts.binding_spec import BindingSpec, archive_name_for
 from agentbay.local.contexts.store import ContextStore
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.sandbox.shared.tree_stream import MalformedStream, TreeRecord, TreeStreamReader, check_relative_path
 
 _CHUNK_BYTES = 1 << 20
@@ -259,7 +260,7 @@ class Upload:
 
 def _stage(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> tuple[str, FileSignature | None]:
     name, fd = staging.create_file(record["mode"])
-    try:
+    with closing_fd(fd):
         for piece in _content(staging, record, reader):
             if isinstance(piece, int):
                 staging.write_hole(fd, piece)
@@ -267,8 +268,6 @@ def _stage(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamRead
                 staging.write(fd, piece)
         staging.finish(fd)
         os.utime(fd, ns=(record["mtime"], record["mtime"]))
-    finally:
-        os.close(fd)
     return name, record["facts"] if reader.read_unchanged_flag() else None
 
 

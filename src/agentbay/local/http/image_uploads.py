@@ -12,7 +12,7 @@ from agentbay.local.http.asgi import Receive, Request, Response, iter_body_block
 from agentbay.local.images.blob_files import UPLOADS_PATH as PATH_PREFIX, upload_path
 from agentbay.local.images.errors import ImageError
 from agentbay.local.images.service import ImageService
-from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.fd_io import closing_fd, write_all
 
 __all__ = ["PATH_PREFIX", "serve_image_upload"]
 
@@ -47,11 +47,9 @@ async def serve_image_upload(images: ImageService, request: Request, receive: Re
 
 async def _keep_body(images: ImageService, target: Path, receive: Receive) -> None:
     fd = await images.run_in_thread(os.open, target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
+    with closing_fd(fd):
         async for block in iter_body_blocks(receive):
             await images.run_in_thread(_write, fd, block, target.parent)
-    finally:
-        os.close(fd)
 
 
 def _write(fd: int, data: bytes, directory: Path) -> None:

@@ -7,7 +7,7 @@ import platform
 import posixpath
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from agentbay._lazy_attrs import define, field
@@ -147,12 +147,9 @@ def find_user(config: ImageConfig, layers: Sequence[str]) -> ImageUser:
     Raises:
         ImageError: There is no such user in the image.
     """
-    view = MergedView(layers[::-1])
-    try:
+    with closing(MergedView(layers[::-1])) as view:
         passwd = _entries(_read_text(view, "etc/passwd"), 7)
         groups = _entries(_read_text(view, "etc/group"), 3)
-    finally:
-        view.close()
     name, _, group = (config.user or "0").partition(":")
     entry = next((line for line in passwd if name in (line[0], line[2])), None)
     if entry is None and not _is_id(name):
@@ -174,14 +171,11 @@ def find_user(config: ImageConfig, layers: Sequence[str]) -> ImageUser:
 
 def find_programs(config: ImageConfig, layers: Sequence[str]) -> ImagePrograms:
     """Look up a shell and a Python in an image."""
-    view = MergedView(layers[::-1])
-    try:
+    with closing(MergedView(layers[::-1])) as view:
         return ImagePrograms(
             shell=_find_program(view, "sh", "/bin"),
             python=_find_program(view, "python3", config.env.get("PATH") or DEFAULT_PATH),
         )
-    finally:
-        view.close()
 
 
 def _find_program(view: MergedView, name: str, path: str) -> str:

@@ -21,7 +21,7 @@ from agentbay.local.images.layer_source import LayerSource
 from agentbay.local.images.merged_view import OPAQUE_ATTRIBUTE, MergedView, Parts
 from agentbay.local.images.tar_reader import TarEntry, TarReader
 from agentbay.local.sandbox.shared import dirfd
-from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.fd_io import closing_fd, write_all
 
 WHITEOUT_PREFIX, _OPAQUE_NAME = ".wh.", ".wh..wh..opq"
 _MAX_OPEN_DIRECTORIES = 64
@@ -167,8 +167,7 @@ class LayerWriter:
 
     def _write_file(self, entry: TarEntry, name: str, above: int, reader: EntrySource) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(name, flags, 0o600, dir_fd=above)
-        try:
+        with closing_fd(os.open(name, flags, 0o600, dir_fd=above)) as fd:
             for piece in reader.pieces():
                 self._count_bytes(len(piece))
                 write_all(fd, piece)
@@ -178,8 +177,6 @@ class LayerWriter:
             # A time that the file system cannot store is no reason to refuse an image.
             with suppress(OverflowError, ValueError, OSError):
                 os.utime(fd, (entry.mtime, entry.mtime))
-        finally:
-            os.close(fd)
 
     def _count_bytes(self, size: int) -> None:
         self.facts.size += size
@@ -205,12 +202,10 @@ class LayerWriter:
         if found.depth:  # it lies in a lower layer, which must not change: hard links do not cross layers
             self._copy_up(target)
         self._remove(path)
-        source = os.dup(self._open_directory(target[:-1]))  # a copy, since opening another one may close it
-        try:
+        # A copy, since opening another one may close it.
+        with closing_fd(os.dup(self._open_directory(target[:-1]))) as source:
             above = self._open_directory(path[:-1])
             os.link(target[-1], path[-1], src_dir_fd=source, dst_dir_fd=above, follow_symlinks=False)
-        finally:
-            os.close(source)
 
     def _copy_up(self, path: Parts) -> None:
         above = self._open_directory(path[:-1])
@@ -371,16 +366,13 @@ def _copy_range(source: int, target: int, start: int, end: int, progress: Callab
 
 
 def _copy_file(name: str, source: int, target: int, mode: int, progress: Callable[[int], None]) -> None:
-    reader = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=source)
-    try:
-        writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
-        try:
-            copy_content(reader, writer, progress)
-            os.fchmod(writer, stat.S_IMODE(mode))
-        finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with (
+        closing_fd(os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=source)) as reader,
+        closing_fd(os.open(name, flags, 0o600, dir_fd=target)) as writer,
+    ):
+        copy_content(reader, writer, progress)
+        os.fchmod(writer, stat.S_IMODE(mode))
 
 
 def _set_time(name: str, above: int, mtime: float) -> None:

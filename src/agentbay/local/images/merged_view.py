@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from agentbay.local.images.errors import DamagedImage
 from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 Parts = tuple[str, ...]
 OPAQUE_ATTRIBUTE = "user.overlay.opaque"  # overlayfs: hides the entries that lower layers have in a directory
@@ -121,12 +122,10 @@ class MergedView:
         for depth, top in enumerate(self._tops):
             fd, is_hidden = _open_in(top, path)
             if fd is not None:
-                try:
+                with closing_fd(fd):
                     for name in os.listdir(fd):
                         if name not in listed:
                             listed[name] = _describe(fd, name, depth)
-                finally:
-                    os.close(fd)
             if is_hidden:
                 break
         return {name: found for name, found in listed.items() if found is not None}
@@ -136,7 +135,7 @@ class MergedView:
         fd, is_hidden = _open_in(top, path[:-1])
         if fd is None:
             return None, is_hidden
-        try:
+        with closing_fd(fd):
             if not path:
                 status = os.fstat(fd)
                 return Found("directory", stat.S_IMODE(status.st_mode), status.st_mtime, depth, ""), False
@@ -145,8 +144,6 @@ class MergedView:
             except FileNotFoundError:
                 return None, is_hidden
             return found, found is None
-        finally:
-            os.close(fd)
 
 
 def _open_in(top: int, path: Parts) -> tuple[int | None, bool]:

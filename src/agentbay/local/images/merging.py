@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from agentbay.local.images.layer_writer import make_whiteout
 from agentbay.local.images.merged_view import OPAQUE_ATTRIBUTE, is_whiteout
 from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 _MARKS = "user.overlay."  # of overlayfs; only one of them matters in a lower layer
 
@@ -89,8 +90,5 @@ def _is_opaque(directory: int) -> bool:
 
 @contextmanager
 def _opened(path: str, above: int | None = None) -> Iterator[int]:
-    fd = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=above)
-    try:
+    with closing_fd(os.open(path, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=above)) as fd:
         yield fd
-    finally:
-        os.close(fd)

@@ -27,6 +27,7 @@ from agentbay.local import database
 from agentbay.local.images.blob_files import remove_downloads, remove_uploads
 from agentbay.local.images.digests import sha256_digest
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.state_dir import StateDirectory, remove_tree, spread_directories
 
 MAX_LAYERS = 127  # of an image, as Docker allows
@@ -315,11 +316,8 @@ class ImageStore:
                     self._adopted.discard(chain)
 
     def _flush(self, directory: Path) -> None:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with closing_fd(os.open(directory, os.O_RDONLY | os.O_DIRECTORY)) as fd:
             _libc.syncfs(fd)
-        finally:
-            os.close(fd)
 
     def _remove_unused(self) -> None:
         with self._lock, suppress(RuntimeError):  # after `close`, the next start of the runtime removes the trash

@@ -15,6 +15,7 @@ from agentbay.local.images.errors import ImageError, LimitExceeded
 from agentbay.local.images.layer_writer import LayerFacts, LayerLimits, check_free_space, copy_content, make_whiteout
 from agentbay.local.images.merged_view import OPAQUE_ATTRIBUTE
 from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 _FREE_SPACE_CHECK_BYTES = 16 << 20
 
@@ -73,12 +74,11 @@ class TreeCopy:
 
     def _copy_subdirectory(self, name: str, source: int, target: int, status: os.stat_result, depth: int) -> None:
         os.mkdir(name, 0o700, dir_fd=target)
-        writer = os.open(name, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=target)
-        try:
-            with _opened(name, dirfd.DIRECTORY_OPEN_FLAGS, source, status) as reader:
-                self._copy_directory(reader, writer, status, depth + 1)
-        finally:
-            os.close(writer)
+        with (
+            closing_fd(os.open(name, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=target)) as writer,
+            _opened(name, dirfd.DIRECTORY_OPEN_FLAGS, source, status) as reader,
+        ):
+            self._copy_directory(reader, writer, status, depth + 1)
 
     def _copy_other(self, name: str, source: int, target: int, status: os.stat_result) -> None:
         if merged_view.is_whiteout(status):
@@ -115,12 +115,9 @@ class TreeCopy:
     def _copy_file(self, name: str, source: int, target: int, status: os.stat_result) -> None:
         with _opened(name, dirfd.FILE_OPEN_FLAGS, source, status) as reader:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            writer = os.open(name, flags, 0o600, dir_fd=target)
-            try:
+            with closing_fd(os.open(name, flags, 0o600, dir_fd=target)) as writer:
                 copy_content(reader, writer, self._count)
                 os.fchmod(writer, status.st_mode & 0o777)
-            finally:
-                os.close(writer)
 
     def _count(self, size: int) -> None:
         self.facts.size += size

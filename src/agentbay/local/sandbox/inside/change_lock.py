@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agentbay.local.sandbox.shared.fd_io import closing_fd
+
 _WAIT_SECONDS, _RETRY_SECONDS = 10.0, 0.005
 
 
@@ -27,11 +29,9 @@ def lock_for_change(path: str) -> Iterator[None]:
     except PermissionError:  # files may be changed in a directory that cannot be listed
         yield
         return
-    try:
+    with closing_fd(fd):
         _lock(fd, path)
         yield
-    finally:
-        os.close(fd)
 
 
 def _lock(fd: int, path: str) -> None:

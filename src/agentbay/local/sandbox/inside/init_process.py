@@ -32,6 +32,7 @@ from agentbay.local.sandbox.inside.spawning import (
     stream_actions,
 )
 from agentbay.local.sandbox.shared import ipc, proc_fs, python_files, syscalls
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SandboxConfig, resolve_path
 
@@ -390,15 +391,13 @@ def _open_pty(cols: int, rows: int, *, echo: bool) -> Iterator[tuple[int, str]]:
         master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:  # the limit of terminals, most likely
         raise NotStarted(NOT_EXECUTABLE_EXIT_CODE, f"terminal: {error.strerror}") from error
-    try:
+    with closing_fd(master):
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
         if not echo:
             _turn_echo_off(master)  # before the program starts, which may look at it
         yield master, f"/dev/pts/{number}"
-    finally:
-        os.close(master)
 
 
 def _turn_echo_off(terminal: int) -> None:

@@ -9,7 +9,7 @@ import stat
 from agentbay.local.sandbox.inside.operation_context import CHUNK_BYTES, OperationContext, mount_id, raise_os_error
 from agentbay.local.sandbox.inside.removal import remove_directory, split_path
 from agentbay.local.sandbox.shared import dirfd
-from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.fd_io import closing_fd, write_all
 from agentbay.local.sandbox.shared.file_protocol import MoveAcross, MovePath, PathReply
 
 _BLOCK_BYTES = 512  # the unit of st_blocks
@@ -144,14 +144,12 @@ class _SourceTree:
             fd = os.open(name, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=above)
         except OSError as error:
             raise _with_path(error, whole) from error
-        try:
+        with closing_fd(fd):
             self._mount = self._mount or mount_id(fd)
             if mount_id(fd) != self._mount:
                 raise_os_error(errno.EBUSY, whole, "Another directory is mounted there")
             for entry in os.listdir(fd):
                 self._add(entry, fd, f"{path}/{entry}", found)
-        finally:
-            os.close(fd)
 
 
 class _Copier:
@@ -218,16 +216,13 @@ def _copy_file(name: str, above: int, copy: str, copy_above: int, status: os.sta
 
 
 def _copy_content(name: str, above: int, copy: str, copy_above: int, mode: int) -> None:
-    source = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)
-    try:
-        target = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=copy_above)
-        try:
-            _copy_data(source, target)
-            os.fchmod(target, mode)
-        finally:
-            os.close(target)
-    finally:
-        os.close(source)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with (
+        closing_fd(os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)) as source,
+        closing_fd(os.open(copy, flags, 0o600, dir_fd=copy_above)) as target,
+    ):
+        _copy_data(source, target)
+        os.fchmod(target, mode)
 
 
 def _copy_data(source: int, target: int) -> None:

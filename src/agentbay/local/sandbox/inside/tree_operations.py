@@ -13,7 +13,7 @@ from typing import Any
 
 from agentbay.local.sandbox.inside.operation_context import OperationContext
 from agentbay.local.sandbox.shared import dirfd
-from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.fd_io import closing_fd, write_all
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, ReceiveTreeReply
 from agentbay.local.sandbox.shared.path_filter import PathFilter
 from agentbay.local.sandbox.shared.tree_stream import (
@@ -110,17 +110,13 @@ class _TreeSender:
             raise OSError(errno.ENAMETOOLONG, "The directories are nested too deeply")
         if chosen is None and not self._selection.may_contain_match(path):
             return
-        fd = os.open(name, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=above)
-        try:
+        with closing_fd(os.open(name, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=above)) as fd:
             if chosen is not None:
                 self._writer.write_record(path=path, kind="dir", mode=stat.S_IMODE(chosen.st_mode))
             self._send_entries(fd, path, depth + 1)
-        finally:
-            os.close(fd)
 
     def _send_file(self, name: str, above: int, path: str) -> None:
-        fd = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)
-        try:
+        with closing_fd(os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)) as fd:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):  # replaced since it was listed
                 return
@@ -154,8 +150,6 @@ class _TreeSender:
             if content.error:
                 # Raised after the flag, so that the stream is well-formed when the error becomes its next record.
                 raise OSError(errno.EIO, content.error)
-        finally:
-            os.close(fd)
 
 
 def _hole_at_offset(fd: int) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agentbay.local.sandbox.service.spec import Limits
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 _logger = logging.getLogger(__name__)
 
@@ -366,7 +367,5 @@ def _write(path: str, content: str) -> None:
         if "swap" in path or "memsw" in path:  # this kernel does not count swap
             return
         raise
-    try:
+    with closing_fd(fd):
         os.write(fd, content.encode())
-    finally:
-        os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.shared.ipc import Message
@@ -32,11 +33,8 @@ async def order_commit(
             answered.set_result(message)
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    channel = Channel(ours, lambda message, _: answer(message), lambda: answer(gone), lambda *_: answer(unsent))
-    try:
+    with closing(Channel(ours, lambda message, _: answer(message), lambda: answer(gone), lambda *_: answer(unsent))):
         send({"commit": order}, [theirs.detach(), *namespaces])
         message = await answered
-    finally:
-        channel.close()
     if message["event"] != "done":
         raise SetupFailed(message["step"], message["code"], message["detail"])

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from agentbay.local.sandbox.service.open_files import count_in_flight, deleted_mappings, list_open_files
 from agentbay.local.sandbox.service.spec import MIB, SharedLayer
 from agentbay.local.sandbox.shared import proc_fs
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.sandbox.shared.sandbox_config import IMAGE_DIRECTORY, PYTHON_DIRECTORY, WRITABLE_DIRECTORY
 
 MIN_FREE_BYTES, MIN_FREE_FRACTION = 1 << 30, 0.05  # the machine's reserve: the smaller of both stays free
@@ -165,13 +166,11 @@ class DiskQuota:
     async def _measure(self, proc: int) -> None:
         own = os.dup(proc)  # the sandbox may end, and the number of its descriptor be used again
         free = free_space(self._root)[0]
-        try:
+        with closing_fd(own):
             count_files = _lacks_inodes(self._root)
             usage = await asyncio.to_thread(measure_disk_usage, self._root, own, count_files=count_files)
             self._used, self._files, self._hides_files = usage
             self._used += sum(layer.size for layer in self._shared)
-        finally:
-            os.close(own)
         self._reserved_since, self._measured, self._free_at_measurement = 0, time.monotonic(), free
         self.measurement_due = False
 

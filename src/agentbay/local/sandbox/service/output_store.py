@@ -13,7 +13,7 @@ from agentbay.local.sandbox.service.pipe_reader import (
     make_output_pipe,
     readable_bytes,
 )
-from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.fd_io import closing_fd, write_all
 
 _CHUNK_BYTES = 1 << 20
 # A disk that is written to faster than it can take blocks whoever writes, and that must not be the event loop, which
@@ -63,10 +63,8 @@ class OutputStore:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""
-        try:
+        with closing_fd(fd):
             return os.pread(fd, limit, offset)
-        finally:
-            os.close(fd)
 
     async def drain(self) -> None:
         """Keep what is in the pipe now, also if other processes go on writing."""

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from agentbay.local.sandbox.service.open_files import list_open_files
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared import proc_fs
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 _MAX_AGE_SECONDS = 2.0
 _SUSPICIOUS_DROP_BYTES = 8 * MIB  # of the machine's available memory since the last measurement
@@ -121,11 +122,8 @@ def available_memory() -> int:
 
 
 def _memfd_device() -> int:
-    fd = os.memfd_create("agentbay", os.MFD_CLOEXEC)
-    try:
+    with closing_fd(os.memfd_create("agentbay", os.MFD_CLOEXEC)) as fd:
         return os.fstat(fd).st_dev
-    finally:
-        os.close(fd)
 
 
 _MEMFD_DEVICE = _memfd_device()

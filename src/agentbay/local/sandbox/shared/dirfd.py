@@ -11,6 +11,8 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from agentbay.local.sandbox.shared.fd_io import closing_fd
+
 DIRECTORY_OPEN_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 # A name may lead to anything by the time it is opened: a FIFO must not block, nor a terminal become ours.
 FILE_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -28,11 +30,9 @@ def open_path(path: str) -> Iterator[int]:
 
     The descriptor serves for work on its entries, not for listing them.
     """
-    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # unlike reading, this needs no permission
-    try:
+    # Unlike reading, this needs no permission.
+    with closing_fd(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -103,8 +103,7 @@ def _move_up(name: str, above: int, moved: list[str]) -> None:
     The names of these are appended to `moved`.
     """
     _make_accessible(name, above)
-    fd = os.open(name, DIRECTORY_OPEN_FLAGS, dir_fd=above)
-    try:
+    with closing_fd(os.open(name, DIRECTORY_OPEN_FLAGS, dir_fd=above)) as fd:
         for entry in os.listdir(fd):
             try:
                 os.unlink(entry, dir_fd=fd)
@@ -116,8 +115,6 @@ def _move_up(name: str, above: int, moved: list[str]) -> None:
                 aside = TEMPORARY_PREFIX + os.urandom(8).hex()
                 os.rename(entry, aside, src_dir_fd=fd, dst_dir_fd=above)
                 moved.append(aside)
-    finally:
-        os.close(fd)
 
 
 def _make_accessible(name: str, above: int) -> None:
@@ -125,12 +122,9 @@ def _make_accessible(name: str, above: int) -> None:
 
     chmod by name would follow a link that was put there meanwhile (a race).
     """
-    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-    try:
+    with closing_fd(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)) as fd:
         # fchmod refuses O_PATH descriptors (EBADF), and any other open needs rights that the mode may deny.
         os.chmod(f"/proc/self/fd/{fd}", 0o700)
-    finally:
-        os.close(fd)
 
 
 def replace(source: str, name: str, above: int) -> None:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.fd_io import closing_fd, write_all
 
 Message = dict[str, Any]
 
@@ -38,14 +38,11 @@ def pack(message: Message) -> tuple[bytes, int | None]:
 
 def make_memfd(content: bytes | bytearray) -> int:
     """Return a descriptor, open for reading, of a sealed memfd that holds `content`."""
-    writer = os.memfd_create("agentbay", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
+    with closing_fd(os.memfd_create("agentbay", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)) as writer:
         write_all(writer, content)
         fcntl.fcntl(writer, fcntl.F_ADD_SEALS, _SEALS)
         # Opened anew: the reader starts at offset 0, and cannot write.
         return os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(writer)
 
 
 def send_datagram(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
@@ -66,10 +63,8 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
     if attachment is None:
         send_datagram(sock, data, fds)
         return
-    try:
+    with closing_fd(attachment):
         send_datagram(sock, data, [attachment, *fds])
-    finally:
-        os.close(attachment)
 
 
 def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:

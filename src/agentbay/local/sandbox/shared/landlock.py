@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable
 
 from agentbay.local.sandbox.shared import syscalls
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 
 REQUIRED_ABI = 6  # the first that restricts signals, without which sandboxed code could kill processes outside
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -72,20 +73,16 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     except FileNotFoundError:
         # A rule for a path that is not on this machine allows nothing.
         return
-    try:
+    with closing_fd(fd):
         # The kernel refuses rights on directories for anything else (EINVAL).
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_FILES
         # The kernel's struct is packed, so `=` leaves out the padding.
         syscalls.raw_syscall(f"landlock {path}", _ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, fd), 0)
-    finally:
-        os.close(fd)
 
 
 def _restrict(ruleset: int) -> None:
     # Without CAP_SYS_ADMIN, the kernel demands this first.
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    try:
+    with closing_fd(ruleset):
         syscalls.raw_syscall("landlock", _RESTRICT_SELF, ruleset, 0)
-    finally:
-        os.close(ruleset)

@@ -11,6 +11,8 @@ import signal
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from agentbay.local.sandbox.shared.fd_io import closing_fd
+
 INIT_PID = 1
 _DEAD_STATES = "ZX"
 _STOPPED_STATES = "Tt" + _DEAD_STATES
@@ -71,20 +73,14 @@ def list_pids(proc: int) -> list[int]:
     if isinstance(proc, SubtreeProcFd):
         return _descendants(proc, proc.root_pid)
     # Opened anew, since threads that list by the same open directory share its offset, and miss entries.
-    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
-    try:
+    with closing_fd(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)) as directory:
         return [int(name) for name in os.listdir(directory) if name.isdigit()]
-    finally:
-        os.close(directory)
 
 
 def list_tasks(proc: int, pid: int) -> list[str]:
     """Return the numbers of a process's threads."""
-    directory = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
-    try:
+    with closing_fd(os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)) as directory:
         return os.listdir(directory)
-    finally:
-        os.close(directory)
 
 
 def _descendants(proc: int, root_pid: int) -> list[int]:

@@ -12,6 +12,8 @@ import signal
 import socket
 import struct
 
+from agentbay.local.sandbox.shared.fd_io import closing_fd
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -138,13 +140,11 @@ def idmap_tree(tree: int, user_namespace: int) -> None:
 
 def attach_tree(tree: int, target: str) -> None:
     """Mount what `clone_tree` returned on `target` and close the descriptor."""
-    try:
+    with closing_fd(tree):
         result = _libc.syscall(
             _MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH)
         )
         _checked(result, f"move_mount to {target}")
-    finally:
-        os.close(tree)
 
 
 def move_mount(mount: int, directory: int, path: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agentbay.local.sandbox.shared import ipc, landlock, syscalls
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.sandbox.shared.sandbox_config import (
     JoinInfo,
     RlimitsConfig,
@@ -249,11 +250,8 @@ def has_operations_user(uid: int) -> bool:
 
 
 def _write(path: str, content: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_WRONLY | os.O_CLOEXEC)) as fd:
         os.write(fd, content.encode())
-    finally:
-        os.close(fd)
 
 
 def drop_privileges(

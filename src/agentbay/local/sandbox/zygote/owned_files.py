@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from agentbay.local.sandbox.shared.fd_io import closing_fd
+
 Ids = tuple[int, int]
 
 
@@ -33,10 +35,7 @@ def make_mount_point(target: str, is_directory: bool, owner: Ids | None) -> None
 def create_file(path: str, content: str, owner: Ids | None) -> None:
     """Create a file that does not exist."""
     # O_EXCL also refuses a dangling link, through which this process would create a file elsewhere.
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
-    try:
+    with closing_fd(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)) as fd:
         os.write(fd, content.encode())
         if owner:
             os.fchown(fd, *owner)
-    finally:
-        os.close(fd)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from agentbay.local.sandbox.shared import dirfd, syscalls
+from agentbay.local.sandbox.shared.fd_io import closing_fd
 from agentbay.local.sandbox.shared.sandbox_config import (
     CLIENT_HOME,
     IMAGE_DIRECTORY,
@@ -198,14 +199,11 @@ def clone_bind_source(bind: BindMountConfig, mount_idmap: int, root_ids: Ids | N
         return idmap.clone_programs(bind["source"], attributes, root_ids)
     if not bind["nofollow_root"]:
         return idmap.clone_idmapped(bind["source"], attributes, mount_idmap)
-    top = os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)
-    try:
+    with closing_fd(os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)) as top:
         below = bind["source"][len(bind["nofollow_root"]) :]
         with dirfd.open_directory(top, [part for part in below.split("/") if part]) as fd:
             # By descriptor: resolving the path again could follow a link that was put there since (TOCTOU).
             return idmap.clone_idmapped(f"/proc/self/fd/{fd}", attributes, mount_idmap)
-    finally:
-        os.close(top)
 
 
 def _write_etc(config: SandboxConfig) -> None:
