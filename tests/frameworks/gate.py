@@ -52,15 +52,15 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def gate_to_runtime(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
-    """Put a gate before the runtime of the environment, and check that no session is left."""
-    endpoint = os.environ["AGENTBAY_ENDPOINT"]
-    gate = Gate(endpoint)
+    """Put a gate before the runtime of the environment, and check that no session is added."""
+    before = await asyncio.to_thread(_list_sessions)  # those of tests that have failed
+    gate = Gate(os.environ["AGENTBAY_ENDPOINT"])
     server = await asyncio.start_server(gate.carry, "127.0.0.1", 0)
     with monkeypatch.context() as patch:
         patch.setenv("AGENTBAY_ENDPOINT", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         yield gate
     server.close()
-    assert await asyncio.to_thread(_list_sessions) == []
+    assert await asyncio.to_thread(_list_sessions) == before
 
 
 def _list_sessions() -> list[str]:

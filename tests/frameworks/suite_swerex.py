@@ -137,6 +137,19 @@ async def test_commands_that_terminals_spoil(runtime_with_default_session: Agent
     assert (await run(Action(command="echo clean"))).output == "clean\n"
 
 
+async def test_output_of_any_size(runtime_with_default_session: AgentBayRuntime) -> None:
+    """Of much output the beginning and the end are kept, and the shell goes on."""
+    run = runtime_with_default_session.run_in_session
+    flood = await run(
+        Action(command="echo first; head -c 20000000 /dev/zero | tr '\\0' a; echo; echo last", timeout=60)
+    )
+    assert flood.output.startswith("first\naaa")
+    assert "a\n[...]\na" in flood.output
+    assert flood.output.endswith("aaa\nlast\n")
+    assert len(flood.output) < 10_000_000
+    assert (await run(Action(command="echo next; head -c 100000 /dev/urandom | wc -c"))).output == "next\n100000\n"
+
+
 async def test_late_end(runtime_with_default_session: AgentBayRuntime) -> None:
     """What a command that took too long writes later is not taken for the next one's output."""
     run = runtime_with_default_session.run_in_session

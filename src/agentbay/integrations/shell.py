@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentbay import Session
-from agentbay.errors import AgentBayError, DeadlineExceeded
+from agentbay.errors import AgentBayError, DeadlineExceeded, PtyError
 
 _START_SECONDS = 30.0
+_KEPT_BYTES = 1 << 22  # of the beginning of an output, and of its end
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\\^_=>])")
 
 
@@ -38,7 +40,7 @@ class Shell:
     def __init__(self, session: Session) -> None:
         self._session, self._token, self._count = session, secrets.token_hex(8), 0
         self._file = f"/tmp/shell-{self._token}"
-        self._is_at_prompt, self._exit_code = True, 0
+        self._is_at_prompt, self._exit_code, self._unread = True, 0, bytearray()
         self._terminal = session.pty.create(argv=["bash", "--noediting"], echo=False)
         self.run_line("true", _START_SECONDS)  # what comes before is the first prompt
 
@@ -87,14 +89,21 @@ class Shell:
     def _read(self, timeout: float | None, expected: Sequence[str]) -> ShellOutput:
         mark = rf"\x01{self._token}-{self._count}-(?P<code>\d+)\x02"
         pattern = re.compile("|".join([mark, *(f"(?:{text})" for text in expected)]).encode(), re.DOTALL)
-        read = self._terminal.read_until(pattern, timeout)
-        end = pattern.search(read)
-        assert end is not None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (end := pattern.search(self._unread)) is None:
+            if len(self._unread) > 2 * _KEPT_BYTES:
+                self._unread[_KEPT_BYTES:-_KEPT_BYTES] = b"\n[...]\n"
+            piece = self._terminal.read(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if not piece:
+                raise PtyError("The shell has ended.")
+            self._unread += piece
+        code, matched = end["code"], end[0]  # before what it looks at changes
         # An interrupted line may have left its mark late.
-        raw = re.split(rb"\x01%b-\d+-\d+\x02" % self._token.encode(), read[: end.start()])[-1]
+        raw = re.split(rb"\x01%b-\d+-\d+\x02" % self._token.encode(), self._unread[: end.start()])[-1]
+        del self._unread[: end.end()]
         output = _CONTROL_SEQUENCE.sub("", raw.decode(errors="backslashreplace").replace("\r\n", "\n"))
-        if code := end["code"]:
+        if code:
             self._is_at_prompt, self._exit_code = True, int(code)
             return ShellOutput(output, self._exit_code)
-        found = next(text for text in expected if re.fullmatch(text.encode(), end[0], re.DOTALL))
+        found = next(text for text in expected if re.fullmatch(text.encode(), matched, re.DOTALL))
         return ShellOutput(output, expected=found)
