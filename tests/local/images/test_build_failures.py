@@ -1,4 +1,4 @@
-"""Builds that are killed, run out of disk or meet others: the store stays whole, and nothing is left."""
+"""Builds, pulls and imports that are killed, run out of disk or meet others: the store stays whole."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.local.images.builds import Built, busybox_layer, directory, member, names, needs_busybox
+from tests.local.images.builds import Built, busybox_layer, directory, member, names, needs_busybox, tar
+from tests.local.images.conftest import Registry
 from tests.local.images.test_builds import build
 from tests.local.images.test_sessions import import_image
 from tests.local.raw import Wire, embedded
@@ -81,6 +83,57 @@ def test_killed_at_any_moment(somebody: User, rounds: int) -> None:
             for name in acknowledged[-2:]:
                 with wire.session(ImageId=name) as session:
                     assert wire.stdout(session, "cat /other /d/name /d/all") == f"{name}\n" * 3, seed
+            assert child.close_stdin() == 0
+            assert "Traceback" not in child.standard_error()
+        check_whole(state)
+
+
+def pull(wire: Wire, registry: Registry, name: str) -> None:
+    job = wire.data("PullImage", Reference=f"{registry.host}/killed:1", Name=name)
+    while job["State"] == "running":
+        job = wire.data("DescribeImageJob", JobId=job["JobId"])
+    assert job["State"] == "done", job
+
+
+def pull_and_import_until_killed(wire: Wire, registry: Registry, life: int, acknowledged: set[str]) -> None:
+    for number in range(1000):
+        pulled, imported = f"p{life}:{number}", f"i{life}:{number}"
+        pull(wire, registry, pulled)
+        acknowledged.add(pulled)
+        layers = [
+            busybox_layer(),
+            tar(member("srv/name", imported.encode()), member("srv/all", random.randbytes(1 << 18))),
+        ]
+        import_image(wire, Built(layers).oci_archive(), imported)
+        acknowledged.add(imported)
+        acknowledged.discard(pulled)
+        wire.data("RemoveImage", Image=pulled)
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.soak)])
+def test_pulls_and_imports_killed_at_any_moment(somebody: User, registry: Registry, rounds: int) -> None:
+    """Whenever the runtime is killed, the next one has all that was pulled and imported, whole, and no half image."""
+    state, seed = somebody.directory / f"pull-killed-{rounds}", random.randrange(1 << 30)
+    moments, acknowledged, content = random.Random(seed), set[str](), random.randbytes(3 << 20)
+    registry.push("killed", "1", Built([busybox_layer(), *(tar(member(f"srv/{n}", content)) for n in range(3))]))
+    for life in range(rounds):
+        with embedded(state, **somebody.starts()) as (child, wire):
+            timer = threading.Timer(moments.uniform(0.05, 1.5), child.process.kill)
+            timer.start()
+            with pytest.raises((httpx.TransportError, ValueError)):
+                pull_and_import_until_killed(wire, registry, life, acknowledged)
+            timer.join()
+        with embedded(state, **somebody.starts()) as (child, wire):
+            present = image_names(wire)
+            assert acknowledged <= present, seed
+            for name in sorted(present)[-2:]:
+                with wire.session(ImageId=name) as session:
+                    if name.startswith("i"):
+                        assert wire.stdout(session, "cat /srv/name; wc -c < /srv/all") == f"{name}{1 << 18}\n", seed
+                    else:
+                        assert wire.stdout(session, "cat /srv/* | md5sum")[:32] == md5(content * 3).hexdigest(), seed
+            pull(wire, registry, "whole:1")
+            wire.data("RemoveImage", Image="whole:1")
             assert child.close_stdin() == 0
             assert "Traceback" not in child.standard_error()
         check_whole(state)
