@@ -38,7 +38,7 @@ IMAGE_REQUESTS: dict[str, dict[str, Action[Any]]] = {
     "BuildImage": {
         "documented": images.BuildImage(dockerfile="FROM debian:12\nRUN true\n", name="task:1"),
         "confined": images.BuildImage(
-            dockerfile="FROM debian:12\n", arguments={"A": "b"}, policy_id="proxy", network=["pypi.org"]
+            dockerfile="FROM debian:12\n", arguments={"A": "b"}, policy_id="proxy", network=["pypi.org"], target="base"
         ),
     },
     "DescribeImageJob": {

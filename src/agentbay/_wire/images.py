@@ -92,6 +92,7 @@ class BuildImage(Action[ImageJobData]):
 
     Attributes:
         dockerfile: Its text.
+        target: The stage that becomes the image; None is the last one.
         arguments: Values for ARG.
         policy_id: The network of its commands.
         network: The hosts that they may reach.
@@ -102,6 +103,7 @@ class BuildImage(Action[ImageJobData]):
     arguments: dict[str, str] | None = wire_field(codec=JSON, default=None, repr=False)
     policy_id: str | None = wire_field("McpPolicyId", default=None)
     network: list[str] | None = wire_field(codec=JSON, default=None)
+    target: str | None = None
 
 
 @action("CancelImageBuild", idempotent=True)

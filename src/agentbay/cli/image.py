@@ -86,6 +86,7 @@ def build(
     network: Annotated[
         list[str], typer.Option(metavar="HOST", help="Host that its commands may reach; may be repeated.")
     ] = [],  # noqa: B006
+    target: Annotated[str, typer.Option(metavar="STAGE", help="The stage to build; the last one by default.")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show what the steps print.")] = False,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
@@ -103,6 +104,7 @@ def build(
                 name=name or None,
                 build_args=parse_pairs(build_arg, "build-arg"),
                 network=network or None,
+                target=target or None,
                 on_output=None if quiet else output.note_part,
             )
         except ImageBuildError as error:

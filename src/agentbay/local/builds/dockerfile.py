@@ -125,6 +125,18 @@ class Dockerfile:
     arguments: list[Instruction]
     stages: list[Stage]
 
+    def up_to(self, target: str) -> Dockerfile:
+        """Return it without what follows a stage, by name or number.
+
+        Raises:
+            BuildFailed: There is no such stage.
+        """
+        known = [{str(number), stage.name} for number, stage in enumerate(self.stages)]
+        if number := next((number for number, names in enumerate(known, 1) if target.lower() in names), 0):
+            return attrs.evolve(self, stages=self.stages[:number])
+        names = ", ".join(stage.name or str(number) for number, stage in enumerate(self.stages))
+        raise BuildFailed(f"The Dockerfile has no stage {target!r:.80}. It has {names:.400}.")
+
 
 def parse_dockerfile(text: str) -> Dockerfile:
     """Read a Dockerfile.

@@ -52,6 +52,7 @@ class BuildService:
         self,
         text: str,
         name: str,
+        target: str,
         arguments: Mapping[str, str],
         network: NetworkMode,
         allowed: Sequence[EgressRule] | None,
@@ -61,6 +62,7 @@ class BuildService:
         Args:
             text: The Dockerfile.
             name: The name of the image, "" for none.
+            target: The last stage to build, "" for all that there are.
             arguments: Values for ARG.
             network: The network mode of its commands.
             allowed: The hosts that they may reach; None is all that the runtime allows.
@@ -70,6 +72,8 @@ class BuildService:
         """
         try:
             dockerfile = await asyncio.to_thread(parse_dockerfile, text)
+            if target:
+                dockerfile = dockerfile.up_to(target)
         except ImageError as error:
             raise unusable_image(error) from error
         request = BuildRequest(

@@ -28,7 +28,8 @@ async def build(runtime: Runtime, action: wire.BuildImage) -> wire.ImageJobData:
     allowed = None
     if action.network is not None:
         allowed = await runtime.networks.narrow(action.network, action.policy_id)
-    job = await runtime.builds().start(action.dockerfile, action.name or "", action.arguments or {}, network, allowed)
+    name, target, arguments = action.name or "", action.target or "", action.arguments or {}
+    job = await runtime.builds().start(action.dockerfile, name, target, arguments, network, allowed)
     return job_data(runtime, job)
 
 
