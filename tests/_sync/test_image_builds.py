@@ -279,6 +279,16 @@ def test_stages_that_nothing_needs(bay: AgentBay) -> None:
         bay.images.build(f"FROM scratch AS other\nFROM {BASE} AS later\nCOPY --from=later:1 /x /\n")
 
 
+def test_a_stage_that_is_asked_for(bay: AgentBay) -> None:
+    """`target` is the stage that becomes the image, by its name or number; what follows is not built."""
+    text = f"FROM {BASE} AS Base\nRUN echo base > /x\nFROM base\nRUN echo next >> /x\nFROM {BASE}\nRUN exit 1\n"
+    for target, content in (("bASE", "base\n"), ("1", "base\nnext\n")):
+        bay.images.build(text, name="target:1", target=target)
+        assert shown(bay, "target:1", "cat /x") == content
+    with pytest.raises(ImageBuildError, match="has no stage 'none'"):
+        bay.images.build(text, target="none")
+
+
 def test_links_of_contexts(bay: AgentBay, tmp_path: Path) -> None:
     """A link that is named as a source is followed in the context, one in a folder is copied as it is."""
     (tmp_path / "folder").mkdir()

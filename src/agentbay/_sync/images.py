@@ -132,6 +132,7 @@ class Images(Handle):
         build_args: Mapping[str, str] | None = None,
         policy_id: str | None = None,
         network: Sequence[str] | None = None,
+        target: str | None = None,
         on_output: Callable[[str], object] | None = None,
         timeout: float | None = 3600.0,
     ) -> ImageInfo:
@@ -148,6 +149,7 @@ class Images(Handle):
             build_args: Values for ARG.
             policy_id: The network of the commands: "none", "proxy" or "host"; None is that of sessions.
             network: Hosts that the commands may reach, as for a session.
+            target: The stage that becomes the image, by name or number; None is the last one.
             on_output: Called with what the steps print, piece by piece.
             timeout: Seconds to wait; None waits without limit. The runtime ends a build that nobody waits for.
 
@@ -170,6 +172,7 @@ class Images(Handle):
             arguments=arguments,
             policy_id=policy_id,
             network=None if network is None else [*network],
+            target=target,
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
             job = (self._client.call(action)).data_or_raise()
