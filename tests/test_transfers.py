@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import json
 import os
+import secrets
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agentbay._transport import tree_scripts as scripts
 from tests import cutting
 
 pytestmark = pytest.mark.slow
@@ -51,3 +55,14 @@ def test_memory_is_flat(url: str, flavour: str, mib: int, tmp_path: Path, capsys
             print(f"peak memory {seen['before']:.0f} MiB before, {after_up:.0f} after up, {after_down:.0f} after down")
     assert after_down - seen["before"] < 16
     assert after_down < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the script runs in sessions, which are Linux")
+def test_a_packed_file_has_one_time(tmp_path: Path) -> None:
+    """A header holds the time of modification to the nanosecond, and no time that nobody reads."""
+    (tmp_path / "file").write_text("content")
+    os.utime(tmp_path / "file", ns=(1, 1_234_567_890_123_456_789))
+    script = scripts.pack_stream_script(str(tmp_path), secrets.token_hex(8))
+    packed = subprocess.run(["sh", "-c", script], input=scripts.encode_names(["file"]), capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        assert [member.pax_headers for member in archive] == [{"mtime": "1234567890.123456789"}]

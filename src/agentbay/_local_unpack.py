@@ -142,9 +142,10 @@ def _extract_member(root: Path, path: str, member: tarfile.TarInfo, archive: tar
             else:
                 _write_file(scratch, content, member, dir_fd)
             os.replace(scratch, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        finally:
+        except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(scratch, dir_fd=dir_fd)
+            raise
 
 
 def _make_directory(name: str, mode: int, dir_fd: int | None) -> None:
@@ -178,7 +179,8 @@ def _copy_data(content: IO[bytes], writer: IO[bytes], member: tarfile.TarInfo) -
         end, left = offset + size, size
         while left > 0 and (piece := reader.read(min(left, _COPY_BUFFER_BYTES))):
             left -= writer.write(piece)
-    writer.truncate(member.size)
+    if member.sparse:
+        writer.truncate(member.size)  # a hole at the end
 
 
 @contextmanager

@@ -185,7 +185,8 @@ N=$T/{TEMPORARY_PREFIX}{token}; trap 'rm -rf -- "$N" {further}' EXIT; trap 'exit
 """
 
 
-_TAR = "tar -cSf - --format=posix --no-recursion --hard-dereference --null"
+# without times that nobody uses, since the reader parses each in Python
+_TAR = "tar -cSf - --format=posix --pax-option=delete=atime,delete=ctime --no-recursion --hard-dereference --null"
 _CHANGED_FUNCTION = """\
 changed() { xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -cnewer "$0" 2>/dev/null' "$O.start" < "$O.names"; }
 """
