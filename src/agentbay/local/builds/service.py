@@ -119,7 +119,7 @@ class BuildService:
             job.error = unusable_image(Cancelled("The build was ended."))
         except ImageError as error:
             job.error = unusable_image(error)
-        except Exception:
+        except Exception:  # a build that never ends would be waited for
             _logger.exception("a build failed")
             job.error = internal_error("The image could not be built; the log of the runtime says why.")
         finally:

@@ -312,7 +312,7 @@ class SessionContexts:
             if self._interrupted is not None and transfer.task == UPLOAD:
                 self._interrupted.append((binding, only, transfer))
                 message = None
-        except Exception:
+        except Exception:  # a transfer that never ends would be waited for
             _logger.exception("%s: %s of %s failed", self._session, transfer.task, transfer.context_id)
             message = "The local runtime failed; its log says why."
             raise

@@ -231,7 +231,7 @@ class ImageService:
                 job.image = work(progress)
             except ImageError as error:
                 job.error = unusable_image(error)
-            except Exception:
+            except Exception:  # as in `_finish`
                 _logger.exception("a job on images failed")
                 job.error = internal_error("The image could not be made; the log of the runtime says why.")
 
