@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,12 @@ def seen(page: Page, x: int, y: int) -> tuple[int, int, int]:
 
 def pids_of(program: str, like: int) -> set[int]:
     """Return the processes of a program that run in the sandbox of another process."""
-    namespace = Path(f"/proc/{like}/ns/pid").readlink()
-    return {pid for pid in processes_with(program) if Path(f"/proc/{pid}/ns/pid").readlink() == namespace}
+    found, namespace = set[int](), Path(f"/proc/{like}/ns/pid").readlink()
+    for pid in processes_with(program):
+        with suppress(OSError):  # it has just ended
+            if Path(f"/proc/{pid}/ns/pid").readlink() == namespace:
+                found.add(pid)
+    return found
 
 
 def test_people_see_and_use_the_desktop(agent_bay: AgentBay) -> None:
