@@ -46,7 +46,7 @@ with socket.create_server(("127.0.0.1", 30100)) as listener:
 
 # takes the place of the browser, and floods whoever connects
 FALSE_BROWSER = """
-import base64, hashlib, json, os, socket, struct, threading, time
+import base64, hashlib, itertools, json, os, socket, struct, threading, time
 DIRECTORY = "/tmp/agentbay_browser"
 def frame(content, opcode=1):
     size = len(content)
@@ -64,8 +64,8 @@ FLOODS = {{
     "empty lists": lambda: frame(b"[" + b"[]," * (8 << 20) + b"1]"),
     "large messages": lambda: frame(b"{{" + b" " * (30 << 20) + b"}}"),
 }}
-def keep_port_file(content):
-    while True:
+def keep_port_file(contents):
+    for content in itertools.cycle(contents):
         os.makedirs(DIRECTORY, exist_ok=True)
         with open(f"{{DIRECTORY}}/mine", "w") as file:
             file.write(content)
@@ -94,8 +94,8 @@ def serve(connection):
     except OSError:
         pass
 with socket.create_server(("127.0.0.1", 0)) as listener:
-    content = {port_file!r} or f"{{listener.getsockname()[1]}}\\n/devtools/browser/x\\n"
-    threading.Thread(target=keep_port_file, args=(content,), daemon=True).start()
+    contents = {port_files!r} or [f"{{listener.getsockname()[1]}}\\n/devtools/browser/x\\n"]
+    threading.Thread(target=keep_port_file, args=(contents,), daemon=True).start()
     while True:
         threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 """
