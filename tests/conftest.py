@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -10,6 +11,11 @@ from hypothesis import HealthCheck, settings
 # On a busy machine an example may take any time; and a run that fails fails again.
 settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what lasts, ten thousand tests and their modules, out of every later garbage collection."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
