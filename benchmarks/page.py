@@ -29,6 +29,7 @@ while True:
     time.sleep(0.7)
 """
 ROUNDS = 300
+_OPENED = {"sec-fetch-dest": "document"}  # as browsers say of a page that a person opens
 
 
 class Visitor(threading.Thread):
@@ -38,7 +39,7 @@ class Visitor(threading.Thread):
         super().__init__(daemon=True)
         self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self.http.post("/view", data={"key": KEY})
-        found = re.search('name="agentbay-csrf-token" content="([^"]+)"', self.http.get("/view").text)
+        found = re.search('name="agentbay-csrf-token" content="([^"]+)"', self.http.get("/view", headers=_OPENED).text)
         assert found is not None
         self._csrf_token, self._path, self._leaves = found[1], path, threading.Event()
         self.first, self.later = threading.Event(), 0
