@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from autogen_agentchat.agents import CodeExecutorAgent
 from autogen_agentchat.messages import TextMessage
 from autogen_core import CancellationToken
 from autogen_core.code_executor import CodeBlock, CodeExecutor
+from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, ModelInfo, RequestUsage
 from documented import run_example
 from gate import gate_to_runtime
 
@@ -102,3 +104,44 @@ async def test_agent(executor: AgentBayCodeExecutor) -> None:
 def test_documented_example(agentbay_environment: dict[str, str]) -> None:
     """The example of the documentation runs the code of its task."""
     assert "42" in run_example("AutoGen")["answer"].messages[-1].to_text()
+
+
+class ScriptedModel(ChatCompletionClient):
+    """A model that answers from a script, and keeps what it was told."""
+
+    model_info: Any = ModelInfo(
+        vision=False, function_calling=False, json_output=False, family="unknown", structured_output=False
+    )
+    capabilities: Any = model_info
+
+    def __init__(self, *answers: str) -> None:
+        self.answers, self.told = iter(answers), list[LLMMessage]()
+
+    async def create(self, messages: Any, **_: Any) -> CreateResult:
+        self.told = list(messages)
+        usage = RequestUsage(prompt_tokens=1, completion_tokens=1)
+        return CreateResult(finish_reason="stop", content=next(self.answers), usage=usage, cached=False)
+
+    def create_stream(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+
+    def actual_usage(self) -> RequestUsage:
+        return RequestUsage(prompt_tokens=0, completion_tokens=0)
+
+    def count_tokens(self, *_: Any, **__: Any) -> int:
+        return 0
+
+    total_usage, remaining_tokens = actual_usage, count_tokens
+
+
+async def test_agent_with_a_scripted_model(executor: AgentBayCodeExecutor) -> None:
+    """A model writes code, is told what that printed, and answers."""
+    model = ScriptedModel("```python\nprint(6 * 7)\n```", "It is 42.")
+    agent = CodeExecutorAgent("runner", code_executor=executor, model_client=model)
+    result = await agent.run(task="What is 6 * 7?")
+    told = str(model.told[-1].content)
+    assert "42" in told
+    assert "print" not in told  # the output, not the code
+    assert result.messages[-1].to_text() == "It is 42."
