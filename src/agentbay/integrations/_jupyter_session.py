@@ -16,6 +16,7 @@ from agentbay.errors import AgentBayError
 from agentbay.integrations import _jupyter_relay as relay, open_async_session
 
 _T = TypeVar("_T")
+_START_SECONDS = 60.0
 _LOST = -9  # the exit code of a kernel whose own did not arrive
 
 
@@ -79,9 +80,11 @@ class KernelSession:
         self.exit_code, self._carrier = None, relay.Carrier(terminal.send_input)
         self._reading = asyncio.create_task(self._read(terminal, json.dumps(order).encode()))
         ready = asyncio.create_task(self._running.wait())
-        await asyncio.wait([ready, self._reading], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([ready, self._reading], timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             ready.cancel()
+            if not self._reading.done():
+                raise RuntimeError(f"python3 of the session said nothing for {_START_SECONDS:g} s.")
             raise RuntimeError(f"python3 of the session ended with code {terminal.exit_code}: {self.log}")
 
     async def wait(self) -> None:
@@ -95,7 +98,8 @@ class KernelSession:
             await self._carrier.send(relay.SIGNAL, number)
 
     async def _close(self) -> None:
-        if self._starting:  # if it was cancelled, it may still have a session to delete
+        if self._starting:  # it may still have a session to delete
+            self._starting.cancel()
             await asyncio.wait([self._starting])
         for server in self._servers:
             server.close()
