@@ -17,7 +17,12 @@ import agentbay
 from tests.adb_phone import example_phone
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "llms.txt", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "llms.txt",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "frameworks").glob("*.md")),
+]
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()], path=str(ROOT))
 
 pytestmark = pytest.mark.slow
@@ -42,7 +47,7 @@ def test_blocks_are_typed(tmp_path: Path) -> None:
         lines: list[str] = []
         for example in SYBIL.parse(page).examples():
             lines += [""] * (example.line - len(lines)) + str(example.parsed).splitlines()  # so line numbers agree
-        (tmp_path / f"{page.stem.replace('-', '_')}.py").write_text("\n".join(lines) + "\n")
+        (tmp_path / f"page_{page.stem.replace('-', '_')}.py").write_text("\n".join(lines) + "\n")
     modules = sorted(path.name for path in tmp_path.glob("*.py"))
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", *modules]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)

@@ -44,15 +44,16 @@ SHARED = {
 
 
 def test_every_adapter_is_complete() -> None:
-    """Each has an extra of its name, a suite with pins, a section in the documentation, and is short."""
+    """Each has an extra of its name, a suite with pins, a page in the documentation, and is short."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    page = (ROOT / "docs" / "frameworks.md").read_text()
+    overview = (ROOT / "docs" / "frameworks.md").read_text()
     assert {path.stem for path in FOLDER.glob("*.py")} == SHARED | set(FRAMEWORKS)
     for name in FRAMEWORKS:
         assert name in extras
         assert (ROOT / "requirements" / "frameworks" / f"{name}.txt").exists()
         assert (ROOT / "tests" / "frameworks" / f"suite_{name}.py").exists()
-        assert f"`agentbay.integrations.{name}`" in page
+        assert f"](frameworks/{name}.md)" in overview
+        assert f"`agentbay.integrations.{name}`" in (ROOT / "docs" / "frameworks" / f"{name}.md").read_text()
         assert len((FOLDER / f"{name}.py").read_text().splitlines()) <= 120, name
 
 

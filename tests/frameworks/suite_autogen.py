@@ -103,7 +103,7 @@ async def test_agent(executor: AgentBayCodeExecutor) -> None:
 
 def test_documented_example(agentbay_environment: dict[str, str]) -> None:
     """The example of the documentation runs the code of its task."""
-    assert "42" in run_example("AutoGen")["answer"].messages[-1].to_text()
+    assert "42" in run_example("autogen")["answer"].messages[-1].to_text()
 
 
 class ScriptedModel(ChatCompletionClient):

@@ -48,7 +48,7 @@ async def test_evaluation_with_a_scripted_model(
         ],
     )
     sample = Sample(input="What is 6 * 7?", target="42", files={"question.txt": "6 * 7 is "})
-    task = run_example("Inspect", dataset=[sample])["task"]
+    task = run_example("inspect", dataset=[sample])["task"]
     [log] = await eval_async(task, model=model, log_dir=str(tmp_path))
     assert log.status == "success", log.error
     assert log.samples is not None

@@ -77,6 +77,6 @@ async def test_agent(async_session: AsyncSession) -> None:
 async def test_documented_example(async_session: AsyncSession) -> None:
     """The example of the documentation makes an agent that works."""
     call = ToolSelection(tool_id="1", tool_name="write_file", tool_kwargs={"path": "a.txt", "content": "42"})
-    agent = run_example("LlamaIndex", session=async_session, llm=ScriptedModel([call], []))["agent"]
+    agent = run_example("llamaindex", session=async_session, llm=ScriptedModel([call], []))["agent"]
     assert str(await agent.run("What is 6 * 7?")) == "42"
     assert (await async_session.file_system.read_file("a.txt")).unwrap().content == "42"

@@ -354,7 +354,7 @@ def test_documented_example(bay: AgentBay) -> None:
     sessions = list_sessions(bay)
     call = function_call("exec_command", {"cmd": "echo $((6 * 7))"}, call_id="1")
     model = ScriptedModel([[call], [assistant_message("done")]])
-    result = run_example("OpenAI Agents", model=model)["result"]
+    result = run_example("openai_agents", model=model)["result"]
     assert result.final_output == "done"
     assert "42" in next(item for item in result.new_items if item.type == "tool_call_output_item").output
     assert list_sessions(bay) == sessions

@@ -89,5 +89,5 @@ def test_documented_example(session: Session) -> None:
     """The example of the documentation makes an agent that works."""
     script = Script()
     script.check(
-        run_example("Pydantic AI", session=session, model=FunctionModel(script))["agent"].run_sync("Go.").output
+        run_example("pydantic_ai", session=session, model=FunctionModel(script))["agent"].run_sync("Go.").output
     )

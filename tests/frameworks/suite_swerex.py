@@ -165,4 +165,4 @@ async def test_late_end(runtime_with_default_session: AgentBayRuntime) -> None:
 
 def test_documented_example(agentbay_environment: dict[str, str]) -> None:
     """The example of the documentation runs its command."""
-    assert run_example("SWE-ReX")["done"].output == "/tmp\n"
+    assert run_example("swerex")["done"].output == "/tmp\n"
