@@ -108,11 +108,13 @@ _EXPORTS_BY_MODULE = {
     "models.tree": "TreeProgress TreeReport",
 }
 # The synchronous flavour has the same modules and classes.
-_EXPORTS_BY_MODULE |= {
-    module.replace("_async.", "_sync."): names.replace("Async", "")
-    for module, names in _EXPORTS_BY_MODULE.items()
-    if module.startswith("_async.")
-}
+_EXPORTS_BY_MODULE.update(
+    {
+        module.replace("_async.", "_sync."): names.replace("Async", "")
+        for module, names in _EXPORTS_BY_MODULE.items()
+        if module.startswith("_async.")
+    }
+)
 # Where `agentbay.session_params` and further paths of older programs are found. They stay out of the way here.
 __path__.append(f"{__path__[0]}/_older_paths")
 

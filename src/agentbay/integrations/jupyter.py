@@ -33,7 +33,7 @@ class AgentBayProvisioner(KernelProvisionerBase):
     """
 
     image = Unicode("", config=True, help="Image of the session.")
-    has_process = False  # whether there is a kernel whose end nobody has waited for
+    has_process: bool = False  # whether there is a kernel whose end nobody has waited for
     _kernel: KernelSession | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
