@@ -41,6 +41,15 @@ def archive_limit(wanted: Mapping[str, TreeEntry]) -> int:
     return size + MAX_GROWTH_BYTES + (len(wanted) + 1) * _MEMBER_OVERHEAD_BYTES
 
 
+def archive_frame(path: str, entry: TreeEntry) -> tuple[bytes, bytes]:
+    """Return what stands before and behind a file's content in an archive that holds nothing else."""
+    member = tarfile.TarInfo(path)
+    member.size, member.mode = entry.size, entry.mode
+    member.mtime = entry.mtime_ns / 1e9  # pyright: ignore[reportAttributeAccessIssue]  # PAX keeps fractions
+    padding = -entry.size % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"), bytes(padding)
+
+
 def unpack_archive(
     root: Path,
     file: IO[bytes],

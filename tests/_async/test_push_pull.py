@@ -106,6 +106,18 @@ async def test_holes_stay(files: AsyncFileSystem, tmp_path: Path) -> None:
     assert (await files.push(tmp_path / "b", "tree")).copied == []
 
 
+async def test_large_file_that_grows(files: AsyncFileSystem, tmp_path: Path) -> None:
+    """A file of several pieces that is changed between them is what it was at one time, in whole."""
+    await files.session.command.run("mkdir tree; head -c 40m /dev/urandom > tree/log")
+    writer = await files.session.command.start("while sleep 0.01; do printf line >> tree/log; done")
+    await files.pull("tree", tmp_path / "b")
+    await writer.kill()
+    there = (await files.read_file("tree/log", format="bytes")).unwrap().content
+    back = (tmp_path / "b" / "log").read_bytes()
+    assert len(back) >= 40 << 20
+    assert there.startswith(back)
+
+
 async def test_only_what_differs(files: AsyncFileSystem, tmp_path: Path) -> None:
     """Only changes are copied, and deletions only if asked for."""
     make_tree(tmp_path / "a", 5)

@@ -107,6 +107,18 @@ def test_holes_stay(files: FileSystem, tmp_path: Path) -> None:
     assert (files.push(tmp_path / "b", "tree")).copied == []
 
 
+def test_large_file_that_grows(files: FileSystem, tmp_path: Path) -> None:
+    """A file of several pieces that is changed between them is what it was at one time, in whole."""
+    files.session.command.run("mkdir tree; head -c 40m /dev/urandom > tree/log")
+    writer = files.session.command.start("while sleep 0.01; do printf line >> tree/log; done")
+    files.pull("tree", tmp_path / "b")
+    writer.kill()
+    there = (files.read_file("tree/log", format="bytes")).unwrap().content
+    back = (tmp_path / "b" / "log").read_bytes()
+    assert len(back) >= 40 << 20
+    assert there.startswith(back)
+
+
 def test_only_what_differs(files: FileSystem, tmp_path: Path) -> None:
     """Only changes are copied, and deletions only if asked for."""
     make_tree(tmp_path / "a", 5)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,20 +69,26 @@ def test_edit(session: Session):
         check_usable(session)
 
 
-def test_push_and_pull(session: Session, tmp_path: Path):
-    """The archive of a push is removed if its unpacking is killed, and a pull needs no room for one."""
+def test_push(session: Session, tmp_path: Path):
+    """The archive of a push is removed if its unpacking is killed."""
     (tmp_path / "model").write_bytes(CONTENT)
     for _ in range(2):
-        try:
+        with suppress(AgentBayError):
             session.file_system.push(tmp_path, "pushed")
-        except AgentBayError:
-            session.command.run("rm -rf pushed")
-        else:
-            # A pull needs no room in the session: what it packs goes straight to this machine.
-            session.file_system.pull("pushed", tmp_path / "back")
-            assert (tmp_path / "back/model").read_bytes() == CONTENT
-            session.command.run("rm -rf pushed")
+        session.command.run("rm -rf pushed")
         check_usable(session)
+
+
+def test_pull(session: Session, tmp_path: Path):
+    """A pull needs no room in the session: what it reads goes straight to this machine."""
+    written = session.command.run("mkdir tree; head -c 48m /dev/urandom > tree/model; chmod 640 tree/model").check()
+    assert not written.stderr
+    session.file_system.pull("tree", tmp_path / "tree")
+    digest = hashlib.sha256((tmp_path / "tree/model").read_bytes()).hexdigest()
+    assert session.command.run("sha256sum < tree/model").stdout.split()[0] == digest
+    assert session.file_system.pull("tree", tmp_path / "tree").unchanged == 1
+    session.command.run("rm -rf tree").check()
+    check_usable(session)
 
 
 def test_move(session: Session):

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -199,6 +200,30 @@ class AsyncTreeTransfer:
             unpacking.unpack_archive, self._local, BytesIO(content), wanted, there.entries, is_zipped=False
         )
 
+    async def _fetch_large_file(self, wanted: dict[str, TreeEntry], there: TreeScan) -> unpacking.UnpackedPaths | None:
+        """Copy the only file of a batch here in pieces, which need no room in the session.
+
+        None means that it was changed meanwhile, or has holes, which archives leave out.
+        """
+        [(path, entry)] = wanted.items()
+        before, behind = unpacking.archive_frame(path, entry)
+        states = set[bytes]()
+        with tempfile.TemporaryFile() as file:
+            await async_run_blocking(file.write, before)
+            for offset in range(0, entry.size, _DIRECT_BATCH_BYTES):
+                length = min(_DIRECT_BATCH_BYTES, entry.size - offset)
+                make_script = partial(scripts.read_piece_script, self._remote, offset, length)
+                output, _ = await self._run_raw_command(make_script, scripts.encode_names(wanted))
+                state, _, rest = output.partition(b"\n")
+                states |= {state, rest[length:-1]}
+                if len(states) > 1 or not scripts.is_whole_file(state, entry.size):
+                    return None
+                await async_run_blocking(file.write, rest[:length])
+            await async_run_blocking(file.write, behind)
+            return await async_run_blocking(
+                unpacking.unpack_archive, self._local, file, wanted, there.entries, is_zipped=False
+            )
+
     async def _send_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> None:
         """Upload and unpack an archive, again if another transfer removed its pieces."""
         for _ in range(_STAGE_ATTEMPTS):
@@ -238,8 +263,10 @@ class AsyncTreeTransfer:
         self, wanted: dict[str, TreeEntry], there: TreeScan
     ) -> tuple[unpacking.UnpackedPaths, set[str]]:
         """Copy entries here, and return what arrived and what the session could not read."""
-        is_direct = self._takes_raw_calls and sum(entry.size for entry in wanted.values()) <= _DIRECT_BATCH_BYTES
-        unpacked = await self._pack_directly(wanted, there) if is_direct else None
+        unpacked = None
+        if self._takes_raw_calls:
+            is_small = sum(entry.size for entry in wanted.values()) <= _DIRECT_BATCH_BYTES
+            unpacked = await (self._pack_directly if is_small else self._fetch_large_file)(wanted, there)
         if unpacked is None:
             unpacked = await self._pack_and_fetch(wanted, there)
         missing = wanted.keys() - unpacked.arrived - unpacked.skipped

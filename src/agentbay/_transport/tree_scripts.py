@@ -207,6 +207,23 @@ sleep 0.02  # longer than a tick of the clock that gives files their times
 """
 
 
+def read_piece_script(root: str, offset: int, length: int) -> str:
+    """Return the script that writes a part of the file whose name it reads, between two lines of `stat`."""
+    # After the pause, a change gets a later time than the first line has.
+    pause = "" if offset else "sleep 0.02; "
+    return f"""\
+cd -- {quote_path(root)} || exit
+exec xargs -0 sh -c 'look() {{ stat -c "%s %b %i %z" -- "$1"; }}
+look "$1"; {pause}tail -c +{offset + 1} -- "$1" | head -c {length}; look "$1"' sh
+"""
+
+
+def is_whole_file(state: bytes, size: int) -> bool:
+    """Return whether a line of `read_piece_script` tells of a file of that size without large holes."""
+    found, blocks, *_ = *state.split(b" ", 2), b"", b""
+    return found == b"%d" % size and blocks.isdigit() and int(blocks) * 512 >= size * 0.9
+
+
 def pack_script(root: str, wanted: str, out: str) -> str:
     """Return the script that packs the files whose names are staged.
 
