@@ -243,7 +243,7 @@ async def test_abandoned_builds_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     try:
         (tmp_path / "base.tar").write_bytes(Built([busybox_layer()]).oci_archive())
         await asyncio.to_thread(import_archive, tmp_path / "base.tar", "base:1", "test", Importer(images.store))
-        job = await builds.start("FROM base:1\nRUN sleep 1000\n", "", {}, "none", None)
+        job = await builds.start("FROM base:1\nRUN sleep 1000\n", "", "", {}, "none", None)
         (tmp_path / "context.tar").write_bytes(tar())
         job.take_archive(tmp_path / "context.tar")
         deadline = time.monotonic() + PATIENCE

@@ -232,8 +232,9 @@ def test_lies_are_found(store: ImageStore, tmp_path: Path) -> None:
     assert names(store.blobs.parent / "work") == []
 
 
-def test_uploads_of_a_killed_runtime_go_at_the_start(state: StateDirectory, store: ImageStore) -> None:
+def test_uploads_of_a_killed_runtime_go_at_the_start(state: StateDirectory) -> None:
     """An archive that a killed runtime was taking is removed, and a download that can go on is kept."""
+    store = ImageStore(state, None)
     upload, download = upload_path(store.blobs, "img-1"), store.blobs / ("0" * 64)
     for path in (upload, download):
         path.write_bytes(b"x")

@@ -17,7 +17,6 @@ from agentbay.local import server
 from agentbay.local.sandbox.service import capability_probe, warm_pool
 from agentbay.local.sandbox.service.manager import SandboxError
 from tests.local.sandbox.conftest import SandboxFactory, becomes, sandbox_factory
-from tests.local.traces import eventually
 
 SOURCE = str(Path(capability_probe.__file__).resolve().parents[4])
 MOUNTED_SINCE = """
@@ -58,13 +57,16 @@ def test_mounts_of_the_host(tmp_path: Path, propagation: str):
 async def test_one_that_has_died(factory: SandboxFactory):
     """What was killed in reserve is replaced."""
 
-    async def wait() -> bool:
+    async def are_ready() -> bool:
         return len(factory.manager._warm_pool._spares) == 2
 
-    await becomes(wait)
-    embryos = list(factory.manager._warm_pool._spares.values())
+    async def are_dead() -> bool:
+        return not any(spare.is_usable for spare in spares)
+
+    await becomes(are_ready)
+    spares = list(factory.manager._warm_pool._spares.values())
     kill_below(factory.manager._zygote._process.pid)
-    assert eventually(lambda: not any(embryo.is_usable for embryo in embryos))
+    await becomes(are_dead)
     assert (await (await factory.make()).run(["echo", "well"])).stdout == b"well\n"
 
 
