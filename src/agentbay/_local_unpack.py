@@ -42,7 +42,7 @@ def archive_limit(wanted: Mapping[str, TreeEntry]) -> int:
 
 
 def archive_frame(path: str, entry: TreeEntry) -> tuple[bytes, bytes]:
-    """Return what stands before and behind a file's content in an archive that holds nothing else."""
+    """Return the header and the end of an archive of one file."""
     member = tarfile.TarInfo(path)
     member.size, member.mode = entry.size, entry.mode
     member.mtime = entry.mtime_ns / 1e9  # pyright: ignore[reportAttributeAccessIssue]  # PAX keeps fractions

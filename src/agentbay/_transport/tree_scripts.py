@@ -208,7 +208,10 @@ sleep 0.02  # longer than a tick of the clock that gives files their times
 
 
 def read_piece_script(root: str, offset: int, length: int) -> str:
-    """Return the script that writes a part of the file whose name it reads, between two lines of `stat`."""
+    """Return the script that writes a part of a file.
+
+    It reads the name. A line of `stat` stands before the bytes and behind them.
+    """
     # After the pause, a change gets a later time than the first line has.
     pause = "" if offset else "sleep 0.02; "
     return f"""\
@@ -219,7 +222,11 @@ look "$1"; {pause}tail -c +{offset + 1} -- "$1" | head -c {length}; look "$1"' s
 
 
 def is_whole_file(state: bytes, size: int) -> bool:
-    """Return whether a line of `read_piece_script` tells of a file of that size without large holes."""
+    """Return whether a file has that size, and no large holes.
+
+    Args:
+        state: The line of `read_piece_script`.
+    """
     found, blocks, *_ = *state.split(b" ", 2), b"", b""
     return found == b"%d" % size and blocks.isdigit() and int(blocks) * 512 >= size * 0.9
 
