@@ -204,7 +204,8 @@ class SyncTreeTransfer:
     def _fetch_large_file(self, wanted: dict[str, TreeEntry], there: TreeScan) -> unpacking.UnpackedPaths | None:
         """Copy the only file of a batch here, piece by piece.
 
-        Pieces need no room in the session. None means that it was changed meanwhile, or has holes, which archives leave out.
+        Pieces need no room in the session. None means that it was changed meanwhile, or has holes, which archives leave
+        out.
         """
         [(path, entry)] = wanted.items()
         before, behind = unpacking.archive_frame(path, entry)
