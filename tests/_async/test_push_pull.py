@@ -106,6 +106,7 @@ async def test_holes_stay(files: AsyncFileSystem, tmp_path: Path) -> None:
     assert (await files.push(tmp_path / "b", "tree")).copied == []
 
 
+@pytest.mark.parametrize("files", ["by link"], indirect=True)  # which takes pieces
 async def test_large_file_that_grows(files: AsyncFileSystem, tmp_path: Path) -> None:
     """A file of several pieces that is changed between them is what it was at one time, in whole."""
     await files.session.command.run("mkdir tree; head -c 40m /dev/urandom > tree/log")

@@ -107,6 +107,7 @@ def test_holes_stay(files: FileSystem, tmp_path: Path) -> None:
     assert (files.push(tmp_path / "b", "tree")).copied == []
 
 
+@pytest.mark.parametrize("files", ["by link"], indirect=True)  # which takes pieces
 def test_large_file_that_grows(files: FileSystem, tmp_path: Path) -> None:
     """A file of several pieces that is changed between them is what it was at one time, in whole."""
     files.session.command.run("mkdir tree; head -c 40m /dev/urandom > tree/log")
