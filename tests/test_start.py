@@ -63,7 +63,7 @@ with agentbay.AgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
     unwanted = {"anyio", "asyncio", "cattrs", "h11", "httpcore", "httpx", "pathspec", "subprocess", "websockets"}
     unwanted |= {"certifi", "email", "random", "secrets", "ssl", "tempfile"}
     assert not unwanted & set(found["modules"])
-    assert len(found["modules"]) <= 200
+    assert len(found["modules"]) <= 205  # some more of the standard library from Python 3.13 on
 
 
 def test_first_asynchronous_call() -> None:
@@ -85,7 +85,7 @@ asyncio.run(main())
     unused = {"agentbay._sync", "agentbay._concurrency.synchronous"}
     unused |= {"anyio", "cattrs", "certifi", "email", "httpcore", "httpx", "secrets", "tempfile", "websockets"}
     assert not unused & set(found["modules"])
-    assert len(found["modules"]) <= 240
+    assert len(found["modules"]) <= 250
 
 
 # Counts functions, and operations of sockets and selectors, in a client that has made some calls.
