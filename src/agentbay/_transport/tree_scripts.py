@@ -11,6 +11,8 @@ from ..errors import FileError
 from .shell_scripts import quote_path as quote_path
 from .tree_plan import KIND_FILE, TEMPORARY_PREFIX, Tree, TreeEntry
 
+_STAT_BLOCK_BYTES = 512  # in which stat(1) counts what a file takes
+_DENSE_SHARE = 0.9  # of a file's bytes that must be on the disk, or an archive without its holes is smaller
 CHANGED_EXIT_CODE = 99  # of `pack_stream_script`, if a file was changed while it was packed
 RESTAGE = "restage"  # printed by `unpack_script` when pieces are missing or damaged
 
@@ -228,7 +230,7 @@ def is_whole_file(state: bytes, size: int) -> bool:
         state: The line of `read_piece_script`.
     """
     found, blocks, *_ = *state.split(b" ", 2), b"", b""
-    return found == b"%d" % size and blocks.isdigit() and int(blocks) * 512 >= size * 0.9
+    return found == b"%d" % size and blocks.isdigit() and int(blocks) * _STAT_BLOCK_BYTES >= size * _DENSE_SHARE
 
 
 def pack_script(root: str, wanted: str, out: str) -> str:

@@ -40,7 +40,8 @@ class TaskImages:
 
     async def _find_image_of_service(self, config: ComposeConfig, folder: Path) -> str | None:
         if len(config.services) != 1:
-            raise ValueError(f"Sessions run one image, not the services {', '.join(config.services)}.")
+            names = ", ".join(config.services)
+            raise ValueError(f"Sessions run one image, not the services {names}: keep one in the compose file.")
         [service] = config.services.values()
         if service.build is None:
             return service.image

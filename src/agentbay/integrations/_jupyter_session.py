@@ -84,7 +84,8 @@ class KernelSession:
         if not ready.done():
             ready.cancel()
             if not self._reading.done():
-                raise RuntimeError(f"python3 of the session said nothing for {_START_SECONDS:g} s.")
+                text = f"python3 of the session said nothing for {_START_SECONDS:g} s."
+                raise RuntimeError(f"{text} Start the kernel again, or see what `python3 -V` does in a session.")
             raise RuntimeError(f"python3 of the session ended with code {terminal.exit_code}: {self.log}")
 
     async def wait(self) -> None:
