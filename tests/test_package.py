@@ -257,9 +257,12 @@ for _name in ("SessionPauseResult", "SessionResumeResult"):
 @pytest.mark.parametrize("kind", [agentbay.AsyncSession, agentbay.Session])
 @pytest.mark.parametrize(("name", "expected"), METHODS.items())
 def test_methods_of_a_session(kind: type[Any], name: str, expected: dict[str, Any]) -> None:
-    """Each session method has the contract's parameters and defaults."""
+    """Each session method has the contract's parameters and defaults, and then perhaps `timeout` by name."""
     method = getattr(kind, name)
     parameters = list(inspect.signature(method).parameters.values())[1:]
+    if parameters and parameters[-1].kind is inspect.Parameter.KEYWORD_ONLY:
+        added = parameters.pop()
+        assert (added.name, added.default) == ("timeout", None)
     assert {parameter.name: parameter.default for parameter in parameters} == expected
     assert [parameter.name for parameter in parameters] == list(expected)
     assert {parameter.kind for parameter in parameters} <= {inspect.Parameter.POSITIONAL_OR_KEYWORD}

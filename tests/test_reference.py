@@ -71,11 +71,14 @@ def test_every_public_name_has_a_place() -> None:
 
 @pytest.mark.parametrize(("owner", "text", "name"), SIGNATURES)
 def test_signatures(owner: str, text: str, name: str) -> None:
-    """Every signature of the contract's page holds."""
+    """Every signature of the contract's page holds, and `timeout` follows by name."""
     shown = re.search(r"```py\n(?:@\w+\n)*(.*?)\n```", section(owner, name), re.DOTALL)
     assert shown
     ours, theirs = normal(shown[1]), normal(text)
     assert type(ours) is type(theirs)
+    for added, default in zip(ours.args.kwonlyargs, ours.args.kw_defaults, strict=True):
+        assert (ast.unparse(added), default and ast.unparse(default)) == ("timeout: float | None", "None")
+    ours.args.kwonlyargs, ours.args.kw_defaults = [], []
     assert ast.unparse(ours.args) == ast.unparse(theirs.args)
     if theirs.returns is not None:
         assert ours.returns is not None

@@ -84,6 +84,13 @@ def backoff(error: AgentBayError, attempt: int = 1, **options: Any) -> float | N
     return retry_backoff(error, attempt, **{**known, **options})
 
 
+def test_pause_after_thousands_of_attempts() -> None:
+    """The bound of the backoff stays finite, however many retries were asked for."""
+    pause = backoff(NEVER_SENT[0], 5000, max_retries=10_000)
+    assert pause is not None
+    assert 0 <= pause <= 8
+
+
 @pytest.mark.parametrize("idempotent", [True, False])
 @pytest.mark.parametrize(
     ("errors", "always", "if_idempotent"),

@@ -273,11 +273,11 @@ def _refuse_empty_path(name: str, value: Any) -> None:
 
 
 _POSITIVE = within(sys.float_info.min, math.inf, "positive")
-_POSITIVE_AND_FINITE = within(sys.float_info.min, sys.float_info.max, "positive and finite")
+POSITIVE_AND_FINITE = within(sys.float_info.min, sys.float_info.max, "positive and finite")
 NOT_NEGATIVE = within(0, math.inf, "0 or more")
 _ONE_OR_MORE = within(1, math.inf, "at least 1")
 _RULES: dict[str, Rule] = {
-    "timeout_ms": _POSITIVE_AND_FINITE,  # the wire has no infinity
+    "timeout_ms": POSITIVE_AND_FINITE,  # the wire has no infinity
     **dict.fromkeys(("timeout_s", "poll_interval", "interval", "http_timeout"), _POSITIVE),
     **dict.fromkeys(("timeout", "wait_timeout", "read_timeout", "connect_timeout", "max_retries"), NOT_NEGATIVE),
     **dict.fromkeys(("depth", "max_count", "offset"), NOT_NEGATIVE),

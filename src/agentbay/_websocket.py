@@ -34,6 +34,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.sync import client as synchronous
 
+from ._transport.deadline import unlimited_context
 from ._transport.ws_protocol import handshake_error
 from ._version import __version__
 from ._wire.frames import LIMIT_HEADER, MAX_FRAME_BYTES
@@ -282,7 +283,7 @@ class AsyncWorker:
     """A background task."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work())
+        self._task = asyncio.get_running_loop().create_task(work(), context=unlimited_context())
 
     def is_current(self) -> bool:
         """Return whether this is the task that runs now."""
@@ -415,7 +416,8 @@ class SyncWorker:
     """A background daemon thread."""
 
     def __init__(self, work: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=work, daemon=True, name=f"agentbay-{getattr(work, '__name__', 'work')}")
+        name = f"agentbay-{getattr(work, '__name__', 'work')}"
+        self._thread = threading.Thread(target=unlimited_context().run, args=(work,), daemon=True, name=name)
         self._thread.start()
 
     def is_current(self) -> bool:

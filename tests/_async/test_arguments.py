@@ -202,8 +202,8 @@ def test_wrong_constructor_arguments(message: str, make: Callable[[], object]) -
 async def test_unknown_names(session: AsyncSession) -> None:
     """An unknown parameter is a TypeError that names the closest one."""
     run: Any = session.command.run
-    with pytest.raises(TypeError, match="no parameter 'timeout': did you mean 'timeout_ms'"):
-        await run("ls", timeout=5)
+    with pytest.raises(TypeError, match="no parameter 'time_out': did you mean 'timeout'"):
+        await run("ls", time_out=5)
     with pytest.raises(TypeError, match="no parameter 'env': did you mean 'envs'"):
         await run("ls", env={"A": "1"})
 

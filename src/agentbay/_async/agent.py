@@ -20,6 +20,7 @@ from .._transport.agent import (
     read_task_id,
     read_termination,
 )
+from .._transport.deadline import time_limit
 from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, AgentError, ReplyError
@@ -44,23 +45,25 @@ class AsyncTaskAgent(AsyncBaseService):
     _status_tool: Callable[..., Tool]
     _end_tool: Callable[..., Tool]
 
-    async def get_task_status(self, task_id: str) -> QueryResult:
+    async def get_task_status(self, task_id: str, *, timeout: float | None = None) -> QueryResult:
         """Return the status of a task.
 
         Wire: CallMcpTool, the status tool of the agent
         """
-        found = await self._query(task_id)
-        found.task_id = found.task_id or task_id
-        return found
+        with time_limit(timeout):
+            found = await self._query(task_id)
+            found.task_id = found.task_id or task_id
+            return found
 
-    async def terminate_task(self, task_id: str) -> ExecutionResult:
+    async def terminate_task(self, task_id: str, *, timeout: float | None = None) -> ExecutionResult:
         """End a task.
 
         Wire: CallMcpTool, the termination tool of the agent
         """
-        ended = await self._terminate(task_id)
-        ended.task_id = ended.task_id or task_id
-        return ended
+        with time_limit(timeout):
+            ended = await self._terminate(task_id)
+            ended.task_id = ended.task_id or task_id
+            return ended
 
     @folded(QueryResult, task_status="failed")
     async def _query(self, task_id: str) -> QueryResult:
@@ -123,12 +126,13 @@ class AsyncComputerAgent(AsyncTaskAgent):
     _status_tool, _end_tool = wire.ComputerTaskStatus, wire.ComputerTaskEnd
 
     @folded(ExecutionResult, task_status="failed")
-    async def execute_task(self, task: str) -> ExecutionResult:
+    async def execute_task(self, task: str, *, timeout: float | None = None) -> ExecutionResult:
         """Start a task and return its id in `task_id`.
 
         Wire: CallMcpTool/flux_execute_task
         """
-        return await self._start(wire.ComputerTask(task=task))
+        with time_limit(timeout):
+            return await self._start(wire.ComputerTask(task=task))
 
     async def stream_task(
         self,
@@ -139,6 +143,8 @@ class AsyncComputerAgent(AsyncTaskAgent):
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
+        *,
+        timeout: float | None = None,
     ) -> AsyncTaskExecution:
         """Start a task, and report its events as they happen.
 
@@ -152,10 +158,11 @@ class AsyncComputerAgent(AsyncTaskAgent):
 
         Wire: WebSocket exec_task
         """
-        callbacks = AsyncTaskCallbacks(
-            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-        )
-        return await AsyncTaskExecution.follow(self, wire.ComputerTask(task=task), callbacks)
+        with time_limit(timeout):
+            callbacks = AsyncTaskCallbacks(
+                on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+            )
+            return await AsyncTaskExecution.follow(self, wire.ComputerTask(task=task), callbacks)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     async def execute_task_and_wait(
@@ -196,7 +203,7 @@ class AsyncBrowserAgent(AsyncTaskAgent):
         super().__init__(session)
         self.initialized = False
 
-    async def initialize(self, option: BrowserOption | None = None) -> bool:
+    async def initialize(self, option: BrowserOption | None = None, *, timeout: float | None = None) -> bool:
         """Start the browser.
 
         Returns:
@@ -204,8 +211,9 @@ class AsyncBrowserAgent(AsyncTaskAgent):
 
         Wire: InitBrowser
         """
-        self.initialized = await self.session.browser.initialize(option)
-        return self.initialized
+        with time_limit(timeout):
+            self.initialized = await self.session.browser.initialize(option)
+            return self.initialized
 
     @folded(ExecutionResult, task_status="failed")
     async def execute_task(
@@ -214,6 +222,8 @@ class AsyncBrowserAgent(AsyncTaskAgent):
         use_vision: bool = False,
         output_schema: Any = None,
         full_page_screenshot: bool | None = False,
+        *,
+        timeout: float | None = None,
     ) -> ExecutionResult:
         """Start a task and return its id in `task_id`.
 
@@ -224,7 +234,8 @@ class AsyncBrowserAgent(AsyncTaskAgent):
 
         Wire: CallMcpTool/browser_use_execute_task
         """
-        return await self._start(await self._prepare(task, use_vision, output_schema, full_page_screenshot))
+        with time_limit(timeout):
+            return await self._start(await self._prepare(task, use_vision, output_schema, full_page_screenshot))
 
     async def stream_task(
         self,
@@ -238,6 +249,8 @@ class AsyncBrowserAgent(AsyncTaskAgent):
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
+        *,
+        timeout: float | None = None,
     ) -> AsyncTaskExecution:
         """Start a task, and report its events as they happen.
 
@@ -253,11 +266,12 @@ class AsyncBrowserAgent(AsyncTaskAgent):
 
         Wire: WebSocket exec_task
         """
-        callbacks = AsyncTaskCallbacks(
-            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-        )
-        call = await self._prepare(task, use_vision, output_schema, full_page_screenshot)
-        return await AsyncTaskExecution.follow(self, call, callbacks)
+        with time_limit(timeout):
+            callbacks = AsyncTaskCallbacks(
+                on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+            )
+            call = await self._prepare(task, use_vision, output_schema, full_page_screenshot)
+            return await AsyncTaskExecution.follow(self, call, callbacks)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     async def execute_task_and_wait(
@@ -333,6 +347,8 @@ class AsyncMobileAgent(AsyncTaskAgent):
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
+        *,
+        timeout: float | None = None,
     ) -> AsyncTaskExecution:
         """Start a task, and return an object whose `wait()` waits for its end.
 
@@ -347,22 +363,23 @@ class AsyncMobileAgent(AsyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, or WebSocket exec_task
         """
-        call = wire.MobileTask(task=task, max_steps=max_steps)
-        callbacks = AsyncTaskCallbacks(
-            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-        )
-        if callbacks:
-            return await AsyncTaskExecution.follow(self, call, callbacks)
-        reply = await self.session._run_tool(call)
-        text = text_or_raise(reply, AgentError)
-        try:
-            task_id = read_task_id(text)
-        except ReplyError:  # the task has ended, and this is what it found
-            ended = ExecutionResult(
-                request_id=reply.request_id, success=True, task_status="completed", task_result=text
+        with time_limit(timeout):
+            call = wire.MobileTask(task=task, max_steps=max_steps)
+            callbacks = AsyncTaskCallbacks(
+                on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
             )
-            return AsyncTaskExecution.ended(self, ended)
-        return AsyncTaskExecution(task_id, _agent=self, _request_id=reply.request_id)
+            if callbacks:
+                return await AsyncTaskExecution.follow(self, call, callbacks)
+            reply = await self.session._run_tool(call)
+            text = text_or_raise(reply, AgentError)
+            try:
+                task_id = read_task_id(text)
+            except ReplyError:  # the task has ended, and this is what it found
+                ended = ExecutionResult(
+                    request_id=reply.request_id, success=True, task_status="completed", task_result=text
+                )
+                return AsyncTaskExecution.ended(self, ended)
+            return AsyncTaskExecution(task_id, _agent=self, _request_id=reply.request_id)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     async def execute_task_and_wait(

@@ -17,6 +17,7 @@ from .._transport.agent import (
     describe_timeout,
     read_event,
 )
+from .._transport.deadline import time_limit
 from .._transport.tools import tool_arguments
 from .._wire.schema import Tool
 from ..errors import AgentBayError, AgentError, DeadlineExceeded, WsCancelledError
@@ -109,17 +110,18 @@ class AsyncTaskExecution:
         """Whether a failed task raises instead of returning a failed result."""
         return self._agent is not None and self._agent.strict
 
-    async def cancel(self) -> None:
+    async def cancel(self, *, timeout: float | None = None) -> None:
         """End the task early.
 
         Whoever waits for it gets a failed result with the status "cancelled". Once it has ended, this does nothing.
 
         Wire: WebSocket cancel, or CallMcpTool, the termination tool of the agent
         """
-        if self._stream is not None:
-            await self._stream.cancel()
-        elif self._result is None:
-            await self._require_agent().terminate_task(self.task_id)
+        with time_limit(timeout):
+            if self._stream is not None:
+                await self._stream.cancel()
+            elif self._result is None:
+                await self._require_agent().terminate_task(self.task_id)
 
     @folded(ExecutionResult, task_status="failed")
     async def wait(self, timeout: int = _DEFAULT_TIMEOUT_SECONDS) -> ExecutionResult:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._wire import beta_actions as wire
 from ..errors import InvalidArgumentError, NotFoundError
 from ..models.base import OperationResult
@@ -40,6 +41,8 @@ class AsyncBetaSkills(AsyncBetaService):
         image_id: str | None = None,
         skill_names: Sequence[str] | None = None,
         skill_ids: Sequence[str] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> SkillsMetadataResult:
         """List skills.
 
@@ -57,18 +60,21 @@ class AsyncBetaSkills(AsyncBetaService):
 
         Wire: GetSkillMetaData, ListSkillMetaData
         """
-        client = self._agent_bay.client
-        if skill_ids is not None:
-            listed = (await client.call(wire.ListSkillMetaData(skill_id_list=list(skill_ids)))).data_or_raise()
-            root = os.environ.get("AGENTBAY_OFFICIAL_SKILLS_ROOT") or _SKILLS_ROOT
-            return SkillsMetadataResult(_skills(listed), root)
-        groups = list(skill_names) if skill_names else None
-        reply = await client.call(wire.GetSkillMetaData(image_id=image_id or None, skill_group_ids=groups))
-        found = reply.data_or_raise()
-        return SkillsMetadataResult(_skills(found.meta_data_list), found.skill_path)
+        with time_limit(timeout):
+            client = self._agent_bay.client
+            if skill_ids is not None:
+                listed = (await client.call(wire.ListSkillMetaData(skill_id_list=list(skill_ids)))).data_or_raise()
+                root = os.environ.get("AGENTBAY_OFFICIAL_SKILLS_ROOT") or _SKILLS_ROOT
+                return SkillsMetadataResult(_skills(listed), root)
+            groups = list(skill_names) if skill_names else None
+            reply = await client.call(wire.GetSkillMetaData(image_id=image_id or None, skill_group_ids=groups))
+            found = reply.data_or_raise()
+            return SkillsMetadataResult(_skills(found.meta_data_list), found.skill_path)
 
     @folded(OperationResult)
-    async def bind_context(self, items: Sequence[Mapping[str, Any]]) -> OperationResult:
+    async def bind_context(
+        self, items: Sequence[Mapping[str, Any]], *, timeout: float | None = None
+    ) -> OperationResult:
         """Bind skills to contexts, whose sessions then have them.
 
         Args:
@@ -76,15 +82,18 @@ class AsyncBetaSkills(AsyncBetaService):
 
         Wire: BindContextSkillAsync
         """
-        made = [_binding(item) for item in items]
-        action = wire.BindContextSkillAsync(
-            context_skill_bind_items=made, login_region_id=self._agent_bay.region_id or None
-        )
-        reply = await self._agent_bay.client.call(action)
-        return OperationResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            made = [_binding(item) for item in items]
+            action = wire.BindContextSkillAsync(
+                context_skill_bind_items=made, login_region_id=self._agent_bay.region_id or None
+            )
+            reply = await self._agent_bay.client.call(action)
+            return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(OperationResult)
-    async def unbind_context(self, items: Sequence[Mapping[str, Any]]) -> OperationResult:
+    async def unbind_context(
+        self, items: Sequence[Mapping[str, Any]], *, timeout: float | None = None
+    ) -> OperationResult:
         """Take skills away from contexts.
 
         Args:
@@ -92,12 +101,13 @@ class AsyncBetaSkills(AsyncBetaService):
 
         Wire: UnbindContextSkillAsync
         """
-        made = [_binding(item) for item in items]
-        action = wire.UnbindContextSkillAsync(
-            context_skill_unbind_items=made, login_region_id=self._agent_bay.region_id or None
-        )
-        reply = await self._agent_bay.client.call(action)
-        return OperationResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            made = [_binding(item) for item in items]
+            action = wire.UnbindContextSkillAsync(
+                context_skill_unbind_items=made, login_region_id=self._agent_bay.region_id or None
+            )
+            reply = await self._agent_bay.client.call(action)
+            return OperationResult(request_id=reply.request_id, success=True, data=True)
 
 
 @checked_arguments()
@@ -105,7 +115,9 @@ class AsyncBetaNetwork(AsyncBetaService):
     """Networks that sessions share with machines of the user's own."""
 
     @folded(NetworkResult)
-    async def get_network_bind_token(self, network_id: str | None = None) -> NetworkResult:
+    async def get_network_bind_token(
+        self, network_id: str | None = None, *, timeout: float | None = None
+    ) -> NetworkResult:
         """Make a token with which a machine joins a network.
 
         Args:
@@ -113,26 +125,30 @@ class AsyncBetaNetwork(AsyncBetaService):
 
         Wire: CreateNetwork
         """
-        action = wire.CreateNetwork(login_region_id=self._agent_bay.region_id or None, network_id=network_id or None)
-        reply = await self._agent_bay.client.call(action)
-        made = reply.data_or_raise()
-        return NetworkResult(
-            request_id=reply.request_id, success=True, network_id=made.network_id, network_token=made.network_token
-        )
+        with time_limit(timeout):
+            action = wire.CreateNetwork(
+                login_region_id=self._agent_bay.region_id or None, network_id=network_id or None
+            )
+            reply = await self._agent_bay.client.call(action)
+            made = reply.data_or_raise()
+            return NetworkResult(
+                request_id=reply.request_id, success=True, network_id=made.network_id, network_token=made.network_token
+            )
 
     @folded(NetworkStatusResult)
-    async def describe(self, network_id: str) -> NetworkStatusResult:
+    async def describe(self, network_id: str, *, timeout: float | None = None) -> NetworkStatusResult:
         """Tell whether a machine has joined a network.
 
         Wire: DescribeNetwork
         """
-        if not network_id:
-            raise InvalidArgumentError("network_id is required")
-        try:
-            reply = await self._agent_bay.client.call(wire.DescribeNetwork(network_id=network_id))
-        except NotFoundError as error:
-            raise NotFoundError(f"Network {network_id} not found", **error.context()) from error
-        return NetworkStatusResult(request_id=reply.request_id, success=True, online=reply.data_or_raise().online)
+        with time_limit(timeout):
+            if not network_id:
+                raise InvalidArgumentError("network_id is required")
+            try:
+                reply = await self._agent_bay.client.call(wire.DescribeNetwork(network_id=network_id))
+            except NotFoundError as error:
+                raise NotFoundError(f"Network {network_id} not found", **error.context()) from error
+            return NetworkStatusResult(request_id=reply.request_id, success=True, online=reply.data_or_raise().online)
 
 
 class AsyncBeta:

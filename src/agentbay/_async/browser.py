@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._websocket import AsyncQueue, AsyncWorker
 from .._wire.browser_tools import NOTIFY_TARGET, StopChrome
 from .._wire.device_actions import GetCdpLink, InitBrowser
@@ -49,7 +49,7 @@ class AsyncBrowser(AsyncBaseService):
         self._delivery_worker: AsyncWorker | None = None
         self._remove_listener: Callable[[], None] | None = None
 
-    async def initialize(self, option: BrowserOption | None = None) -> bool:
+    async def initialize(self, option: BrowserOption | None = None, *, timeout: float | None = None) -> bool:
         """Start the browser.
 
         Args:
@@ -60,14 +60,15 @@ class AsyncBrowser(AsyncBaseService):
 
         Wire: InitBrowser
         """
-        try:
-            await self._start(option)
-        except AgentBayError as error:
-            if self.strict:
-                raise
-            _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
-            return False
-        return True
+        with time_limit(timeout):
+            try:
+                await self._start(option)
+            except AgentBayError as error:
+                if self.strict:
+                    raise
+                _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
+                return False
+            return True
 
     init = initialize
 
@@ -86,7 +87,7 @@ class AsyncBrowser(AsyncBaseService):
             raise BrowserError("The service started no browser: its answer has no port", request_id=reply.request_id)
         self.endpoint_router_port, self._option, self._initialized = reply.data.port, option, True
 
-    async def destroy(self) -> None:
+    async def destroy(self, *, timeout: float | None = None) -> None:
         """Stop the browser, after which `initialize` starts another one.
 
         Raises:
@@ -94,12 +95,13 @@ class AsyncBrowser(AsyncBaseService):
 
         Wire: CallMcpTool/stopChrome
         """
-        self._require_initialized("Browser is not initialized. Cannot stop browser.")
-        try:
-            await self.session._run_tool(StopChrome())
-        finally:
-            # Also after a failure: the state is then not known, and `initialize` must be possible.
-            self._initialized, self._option = False, None
+        with time_limit(timeout):
+            self._require_initialized("Browser is not initialized. Cannot stop browser.")
+            try:
+                await self.session._run_tool(StopChrome())
+            finally:
+                # Also after a failure: the state is then not known, and `initialize` must be possible.
+                self._initialized, self._option = False, None
 
     def is_initialized(self) -> bool:
         """Whether `initialize` has started the browser."""
@@ -109,7 +111,7 @@ class AsyncBrowser(AsyncBaseService):
         """Return the options that the browser was started with."""
         return self._option
 
-    async def get_endpoint_url(self) -> str:
+    async def get_endpoint_url(self, *, timeout: float | None = None) -> str:
         """Return the WebSocket URL at which the browser speaks the DevTools protocol.
 
         Give it to Playwright's `connect_over_cdp`, and use the context that is there, `browser.contexts[0]`.
@@ -119,17 +121,19 @@ class AsyncBrowser(AsyncBaseService):
 
         Wire: GetCdpLink
         """
-        self._require_initialized("Browser is not initialized. Cannot access endpoint URL.")
-        try:
-            reply = await self.session.agent_bay.client.call(GetCdpLink(session_id=self.session.session_id))
-            url = reply.data_or_raise().url
-        except AgentBayError as error:
-            raise BrowserError(
-                f"Failed to get endpoint URL from session: Failed to get CDP link: {error.message}", **error.context()
-            ) from error
-        if not url:
-            raise BrowserError("Failed to get endpoint URL from session: the answer has none")
-        return url
+        with time_limit(timeout):
+            self._require_initialized("Browser is not initialized. Cannot access endpoint URL.")
+            try:
+                reply = await self.session.agent_bay.client.call(GetCdpLink(session_id=self.session.session_id))
+                url = reply.data_or_raise().url
+            except AgentBayError as error:
+                raise BrowserError(
+                    f"Failed to get endpoint URL from session: Failed to get CDP link: {error.message}",
+                    **error.context(),
+                ) from error
+            if not url:
+                raise BrowserError("Failed to get endpoint URL from session: the answer has none")
+            return url
 
     @cached_property
     def operator(self) -> AsyncBrowserOperator:
@@ -161,7 +165,7 @@ class AsyncBrowser(AsyncBaseService):
             raise InvalidArgumentError("Page cannot be None")
         return await take_full_screenshot(page, full_page, options)
 
-    async def register_callback(self, callback: BrowserCallback) -> bool:
+    async def register_callback(self, callback: BrowserCallback, *, timeout: float | None = None) -> bool:
         """Call a function with each message of the browser.
 
         Args:
@@ -172,25 +176,26 @@ class AsyncBrowser(AsyncBaseService):
 
         Wire: WebSocket, pushes of wuying_cdp_mcp_server
         """
-        self._callback = callback
-        if self._remove_listener is not None:
+        with time_limit(timeout):
+            self._callback = callback
+            if self._remove_listener is not None:
+                return True
+            # The reader of the WebSocket may not run user code, so messages pass through a queue to a worker.
+            messages: AsyncQueue[BrowserNotifyMessage | None] = AsyncQueue()
+            try:
+                websocket = await self.session.ws.websocket()
+                listener = Listener(
+                    NOTIFY_TARGET, lambda data: messages.put(read_message(data)), _log_lost, _stay_connected
+                )
+                self._remove_listener = websocket.add_listener(listener)
+                await websocket.ensure_connected(Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)))
+            except AgentBayError as error:
+                self._stop_listening()
+                _logger.warning("Messages of the browser of %s cannot be heard: %s", self.session.session_id, error)
+                return False
+            self._messages = messages
+            self._delivery_worker = AsyncWorker(self._deliver_messages)
             return True
-        # The reader of the WebSocket may not run user code, so messages pass through a queue to a worker.
-        messages: AsyncQueue[BrowserNotifyMessage | None] = AsyncQueue()
-        try:
-            websocket = await self.session.ws.websocket()
-            listener = Listener(
-                NOTIFY_TARGET, lambda data: messages.put(read_message(data)), _log_lost, _stay_connected
-            )
-            self._remove_listener = websocket.add_listener(listener)
-            await websocket.ensure_connected(Deadline(CALL_TIMEOUT_SECONDS))
-        except AgentBayError as error:
-            self._stop_listening()
-            _logger.warning("Messages of the browser of %s cannot be heard: %s", self.session.session_id, error)
-            return False
-        self._messages = messages
-        self._delivery_worker = AsyncWorker(self._deliver_messages)
-        return True
 
     async def unregister_callback(self) -> None:
         """Stop calling the function, after which another one can be registered."""
@@ -202,7 +207,7 @@ class AsyncBrowser(AsyncBaseService):
             await self._delivery_worker.stop()
         self._messages = self._delivery_worker = None
 
-    async def send_notify_message(self, notify_message: BrowserNotifyMessage) -> bool:
+    async def send_notify_message(self, notify_message: BrowserNotifyMessage, *, timeout: float | None = None) -> bool:
         """Send a message to the browser.
 
         Returns:
@@ -210,15 +215,16 @@ class AsyncBrowser(AsyncBaseService):
 
         Wire: WebSocket, to wuying_cdp_mcp_server
         """
-        try:
-            websocket = await self.session.ws.websocket()
-            await websocket.send(NOTIFY_TARGET, write_message(notify_message))
-        except AgentBayError as error:
-            _logger.warning("The message to the browser of %s was not sent: %s", self.session.session_id, error)
-            return False
-        return True
+        with time_limit(timeout):
+            try:
+                websocket = await self.session.ws.websocket()
+                await websocket.send(NOTIFY_TARGET, write_message(notify_message))
+            except AgentBayError as error:
+                _logger.warning("The message to the browser of %s was not sent: %s", self.session.session_id, error)
+                return False
+            return True
 
-    async def send_takeover_done(self, notify_id: int) -> bool:
+    async def send_takeover_done(self, notify_id: int, *, timeout: float | None = None) -> bool:
         """Tell the browser that the person has done what was asked.
 
         Args:
@@ -229,7 +235,7 @@ class AsyncBrowser(AsyncBaseService):
         message = BrowserNotifyMessage(
             "call-for-user", notify_id, _TAKEOVER_DONE_CODE, "user handle done", "takeoverdone"
         )
-        return await self.send_notify_message(message)
+        return await self.send_notify_message(message, timeout=timeout)
 
     async def _deliver_messages(self) -> None:
         # Kept, because a callback that is registered later gets a queue of its own.

@@ -17,7 +17,7 @@ from .._transport.browser import (
     read_task_id,
     write_observed_action,
 )
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, BrowserError
@@ -44,7 +44,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         super().__init__(session)
         self.browser = browser
 
-    async def navigate(self, url: str) -> str:
+    async def navigate(self, url: str, *, timeout: float | None = None) -> str:
         """Open a URL.
 
         Returns:
@@ -55,8 +55,9 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Wire: CallMcpTool/page_use_navigate
         """
-        self._require_browser("navigate")
-        return await self._call_text(wire.PageNavigate(url=url), "navigate", "Navigation failed")
+        with time_limit(timeout):
+            self._require_browser("navigate")
+            return await self._call_text(wire.PageNavigate(url=url), "navigate", "Navigation failed")
 
     async def screenshot(
         self,
@@ -89,7 +90,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         )
         return await self._call_text(call, "call screenshot", "Screenshot failed")
 
-    async def close(self) -> bool:
+    async def close(self, *, timeout: float | None = None) -> bool:
         """End the work of the operator.
 
         Returns:
@@ -100,10 +101,13 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Wire: CallMcpTool/page_use_close_session
         """
-        reply = await self._run(wire.PageCloseSession(), "call close")
-        return not reply.data_or_raise().is_error
+        with time_limit(timeout):
+            reply = await self._run(wire.PageCloseSession(), "call close")
+            return not reply.data_or_raise().is_error
 
-    async def login(self, login_config: str, page: Any = None, use_vision: bool = False) -> ActResult:
+    async def login(
+        self, login_config: str, page: Any = None, use_vision: bool = False, *, timeout: float | None = None
+    ) -> ActResult:
         """Log in.
 
         Args:
@@ -115,13 +119,18 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Wire: CallMcpTool/page_use_login
         """
-        self._require_browser("login")
-        context_id, page_id = await self._locate(page)
-        call = wire.PageLogin(login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision)
-        tool = (await self._run(call, "call login")).data_or_raise()
-        return ActResult(not tool.is_error, tool.text)
+        with time_limit(timeout):
+            self._require_browser("login")
+            context_id, page_id = await self._locate(page)
+            call = wire.PageLogin(
+                login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision
+            )
+            tool = (await self._run(call, "call login")).data_or_raise()
+            return ActResult(not tool.is_error, tool.text)
 
-    async def act(self, action_input: ActOptions | ObserveResult, page: Any = None) -> ActResult:
+    async def act(
+        self, action_input: ActOptions | ObserveResult, page: Any = None, *, timeout: float | None = None
+    ) -> ActResult:
         """Do something on a page.
 
         Args:
@@ -132,25 +141,28 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Wire: CallMcpTool/page_use_act_async, page_use_get_act_result
         """
-        self._require_browser("act")
-        context_id, page_id = await self._locate(page)
-        if isinstance(action_input, ObserveResult):
-            options = ActOptions(write_observed_action(action_input))
-        else:
-            options = action_input
-        call = wire.PageAct(
-            context_id=context_id,
-            page_id=page_id,
-            action=options.action,
-            variables=options.variables,
-            use_vision=options.use_vision,
-            timeout=options.timeout,
-            trace_id=_make_trace_id(),
-        )
-        label = f"{options.action} timeout"
-        return await self._follow("act", call, wire.PageActResult, read_act_result, options.timeout, label)
+        with time_limit(timeout):
+            self._require_browser("act")
+            context_id, page_id = await self._locate(page)
+            if isinstance(action_input, ObserveResult):
+                options = ActOptions(write_observed_action(action_input))
+            else:
+                options = action_input
+            call = wire.PageAct(
+                context_id=context_id,
+                page_id=page_id,
+                action=options.action,
+                variables=options.variables,
+                use_vision=options.use_vision,
+                timeout=options.timeout,
+                trace_id=_make_trace_id(),
+            )
+            label = f"{options.action} timeout"
+            return await self._follow("act", call, wire.PageActResult, read_act_result, options.timeout, label)
 
-    async def observe(self, options: ObserveOptions, page: Any = None) -> tuple[bool, list[ObserveResult]]:
+    async def observe(
+        self, options: ObserveOptions, page: Any = None, *, timeout: float | None = None
+    ) -> tuple[bool, list[ObserveResult]]:
         """Find elements of a page.
 
         Returns:
@@ -161,22 +173,25 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Wire: CallMcpTool/page_use_observe_async, page_use_get_observe_result
         """
-        self._require_browser("observe")
-        context_id, page_id = await self._locate(page)
-        call = wire.PageObserve(
-            context_id=context_id,
-            page_id=page_id,
-            instruction=options.instruction,
-            use_vision=options.use_vision,
-            selector=options.selector,
-            trace_id=_make_trace_id(),
-        )
-        found = await self._follow(
-            "observe", call, wire.PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
-        )
-        return True, found
+        with time_limit(timeout):
+            self._require_browser("observe")
+            context_id, page_id = await self._locate(page)
+            call = wire.PageObserve(
+                context_id=context_id,
+                page_id=page_id,
+                instruction=options.instruction,
+                use_vision=options.use_vision,
+                selector=options.selector,
+                trace_id=_make_trace_id(),
+            )
+            found = await self._follow(
+                "observe", call, wire.PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
+            )
+            return True, found
 
-    async def extract(self, options: ExtractOptions[SchemaT], page: Any = None) -> tuple[bool, SchemaT]:
+    async def extract(
+        self, options: ExtractOptions[SchemaT], page: Any = None, *, timeout: float | None = None
+    ) -> tuple[bool, SchemaT]:
         """Read data from a page.
 
         Returns:
@@ -187,27 +202,30 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Wire: CallMcpTool/page_use_extract_async, page_use_get_extract_result
         """
-        self._require_browser("extract")
-        context_id, page_id = await self._locate(page)
-        schema: Any = options.schema
-        call = wire.PageExtract(
-            context_id=context_id,
-            page_id=page_id,
-            instruction=options.instruction,
-            field_schema=f"schema: {json.dumps(schema.model_json_schema())}",
-            use_text_extract=options.use_text_extract,
-            use_vision=options.use_vision,
-            selector=options.selector,
-            max_page=options.max_page,
-            trace_id=_make_trace_id(),
-        )
+        with time_limit(timeout):
+            self._require_browser("extract")
+            context_id, page_id = await self._locate(page)
+            schema: Any = options.schema
+            call = wire.PageExtract(
+                context_id=context_id,
+                page_id=page_id,
+                instruction=options.instruction,
+                field_schema=f"schema: {json.dumps(schema.model_json_schema())}",
+                use_text_extract=options.use_text_extract,
+                use_vision=options.use_vision,
+                selector=options.selector,
+                max_page=options.max_page,
+                trace_id=_make_trace_id(),
+            )
 
-        def read(text: str) -> SchemaT:
-            made: SchemaT = schema.model_validate_json(text)
-            return made
+            def read(text: str) -> SchemaT:
+                made: SchemaT = schema.model_validate_json(text)
+                return made
 
-        found = await self._follow("extract", call, wire.PageExtractResult, read, options.timeout, " Extract timeout")
-        return True, found
+            found = await self._follow(
+                "extract", call, wire.PageExtractResult, read, options.timeout, " Extract timeout"
+            )
+            return True, found
 
     async def _follow(
         self,
@@ -219,12 +237,12 @@ class AsyncBrowserOperator(AsyncBaseService):
         label: str,
     ) -> R:
         """Start a task, and ask for its outcome until there is one."""
-        limit = TASK_TIMEOUT_SECONDS if timeout is None else timeout
+        limit = limit_seconds(TASK_TIMEOUT_SECONDS) if timeout is None else timeout
         try:
             task_id = read_task_id(text_or_raise(await self._run(call, what), BrowserError))
             deadline = Deadline(limit)
             while True:
-                await async_sleep(POLL_SECONDS)
+                await async_sleep(max(0.0, min(POLL_SECONDS, deadline.remaining())))
                 reply = await self._run(poll(task_id=task_id), what)
                 tool = reply.data_or_raise()
                 if tool.error_code:  # a local runtime says so when nothing will come of it
@@ -233,7 +251,7 @@ class AsyncBrowserOperator(AsyncBaseService):
                 if found is not None:
                     return found
                 if deadline.remaining() <= 0:
-                    raise BrowserError(f"Task {task_id}:{label} after {limit}s")
+                    raise BrowserError(f"Task {task_id}:{label} after {deadline.seconds:g}s")
         except (AgentBayError, ValueError) as error:  # pydantic's error is a ValueError
             if isinstance(error, AgentBayError):
                 raise BrowserError(f"Failed to {what}: {error.message}", **error.context()) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from .._arguments import checked_arguments, recheck
 from .._concurrency import async_shield
 from .._handles import Handle
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit, without_time_limit
 from .._transport.sessions import blank_label_error, check_session_id, estimate_times, parse_time, to_session_data
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
@@ -32,7 +32,7 @@ from .session import AsyncSession
 from .session_block import AsyncSessionBlock
 from .session_list import AsyncSessionList
 from .session_options import give_missing_options
-from .waiting import wait_for_contexts
+from .waiting import clean_up, wait_for_contexts
 
 if TYPE_CHECKING:
     import ssl
@@ -64,6 +64,7 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         env_file: File with such variables for those that the environment lacks; needs the extra `dotenv`.
         timeout: Seconds one operation may take, retries and their backoff included; None means 60, unless `cfg` or the
             environment says otherwise. Operations with a time limit of their own (a command, a pause) use that instead.
+            Every method takes a `timeout=` too, for all that it does.
         max_retries: How often a call is sent again that was never sent, was refused unprocessed, or is idempotent; 0 is
             never.
         http_client: An httpx client to send everything with; whoever made it closes it, and its own settings hold.
@@ -248,11 +249,14 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         await self.client.aclose()
 
     @folded(SessionResult)
-    async def create(self, params: CreateSessionParams | None = None) -> SessionResult[AsyncSession]:
+    async def create(
+        self, params: CreateSessionParams | None = None, *, timeout: float | None = None
+    ) -> SessionResult[AsyncSession]:
         """Create a session and wait for the contexts it starts with.
 
         Args:
             params: Image, labels, contexts and more; None is all defaults.
+            timeout: Seconds until it can be used; None is the client's time limit, and 300 for its contexts.
 
         Returns:
             The session in `session`. If a context did not arrive, the result is a failed one that holds
@@ -260,7 +264,8 @@ class AsyncAgentBay(AsyncSessionList, Handle):
 
         Wire: CreateMcpSession, GetContextInfo
         """
-        return await self._create(CreateSessionParams() if params is None else params)
+        with time_limit(timeout):
+            return await self._create(CreateSessionParams() if params is None else params)
 
     async def _create(self, params: CreateSessionParams) -> SessionResult[AsyncSession]:
         recheck(params)
@@ -269,7 +274,7 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         image_id = params.image_id or ""
         if isinstance(image_id, Image):
             image_id = (await self.images.build(image_id)).image_id
-        deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
+        deadline = Deadline(limit_seconds(_CREATE_TIMEOUT_SECONDS))
         try:
             action = make_create_session(params, self.region_id, image_id)
         except ValueError as error:
@@ -310,43 +315,48 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         session.created_at, session.expires_at = parse_time(facts.create_time), parse_time(facts.expire_time)
         return session
 
-    def session(self, params: CreateSessionParams | None = None) -> AsyncSessionBlock:
+    def session(self, params: CreateSessionParams | None = None, *, timeout: float | None = None) -> AsyncSessionBlock:
         """Create a session for a `with` block and delete it at the end.
 
         It is deleted whatever happens inside, also if the task is cancelled.
 
         Args:
             params: Image, labels, contexts and more; None is all defaults.
+            timeout: As for `create`.
 
         Raises:
             AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
                 goes before that, with a note about it.
         """
-        return AsyncSessionBlock(self._session_block(params))
+        return AsyncSessionBlock(self._session_block(params, timeout))
 
     @asynccontextmanager
-    async def _session_block(self, params: CreateSessionParams | None) -> AsyncIterator[AsyncSession]:
+    async def _session_block(
+        self, params: CreateSessionParams | None, timeout: float | None
+    ) -> AsyncIterator[AsyncSession]:
         # A cancellation while the answer is under way would leave a session that nobody can delete, since its id is in
         # the answer. `_create` also returns a session whose contexts are missing, where a strict `create` would lose
         # it.
-        result = await async_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
+        with time_limit(timeout):
+            result = await async_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
             yield result.unwrap().session
         # Not only Exception: CancelledError and KeyboardInterrupt must delete the session too.
         except BaseException as error:
             try:
-                await async_shield(lambda: self._delete_if_exists(result))
+                await clean_up(lambda: self._delete_if_exists(result))
             except AgentBayError as lost:
                 # Raising here would hide the error of the block, which is the one that the program has to handle.
                 error.add_note(f"The session was not deleted either: {lost}")
             raise
-        await async_shield(lambda: self._delete_if_exists(result))
+        await clean_up(lambda: self._delete_if_exists(result))
 
     async def _delete_if_exists(self, result: SessionResult[AsyncSession]) -> None:
         if result.session is None:
             return
         try:
-            deleted = await result.session.delete()
+            with without_time_limit():  # of the creation, whose result this deletes
+                deleted = await result.session.delete()
         # A strict client raises this, any other returns it inside the failed result.
         except NotFoundError:
             return
@@ -354,7 +364,7 @@ class AsyncAgentBay(AsyncSessionList, Handle):
             deleted.unwrap()
 
     @folded(SessionResult)
-    async def get(self, session_id: str) -> SessionResult[AsyncSession]:
+    async def get(self, session_id: str, *, timeout: float | None = None) -> SessionResult[AsyncSession]:
         """Find a session by its id.
 
         Returns:
@@ -362,25 +372,27 @@ class AsyncAgentBay(AsyncSessionList, Handle):
 
         Wire: GetSession
         """
-        reply = await self._call_get_session(session_id)
-        return SessionResult(
-            request_id=reply.request_id, success=True, session=self._make_session(reply.data_or_raise())
-        )
+        with time_limit(timeout):
+            reply = await self._call_get_session(session_id)
+            return SessionResult(
+                request_id=reply.request_id, success=True, session=self._make_session(reply.data_or_raise())
+            )
 
     @folded(GetSessionResult)
-    async def get_session(self, session_id: str) -> GetSessionResult:
+    async def get_session(self, session_id: str, *, timeout: float | None = None) -> GetSessionResult:
         """Return everything the service knows about a session.
 
         Wire: GetSession
         """
-        reply = await self._call_get_session(session_id)
-        return GetSessionResult(
-            request_id=reply.request_id,
-            http_status_code=200,
-            code=reply.code,
-            success=True,
-            data=to_session_data(reply.data_or_raise()),
-        )
+        with time_limit(timeout):
+            reply = await self._call_get_session(session_id)
+            return GetSessionResult(
+                request_id=reply.request_id,
+                http_status_code=200,
+                code=reply.code,
+                success=True,
+                data=to_session_data(reply.data_or_raise()),
+            )
 
     async def _call_get_session(self, session_id: str) -> Reply[SessionData]:
         try:
@@ -389,7 +401,9 @@ class AsyncAgentBay(AsyncSessionList, Handle):
             message = f"Failed to get session {session_id}: Session {session_id} not found"
             raise SessionNotFoundError(message, **error.context()) from error
 
-    async def delete(self, session: AsyncSession | str, sync_context: bool = False) -> DeleteResult:
+    async def delete(
+        self, session: AsyncSession | str, sync_context: bool = False, *, timeout: float | None = None
+    ) -> DeleteResult:
         """Delete a session, like `session.delete()`.
 
         Args:
@@ -398,15 +412,15 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         """
         if isinstance(session, str):
             session = AsyncSession(self, check_session_id(session))
-        return await session.delete(sync_context)
+        return await session.delete(sync_context, timeout=timeout)
 
     async def pause(self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause a session and wait, like `session.pause()`."""
         return await session.pause(timeout, poll_interval)
 
-    async def pause_async(self, session: AsyncSession) -> SessionPauseResult:
+    async def pause_async(self, session: AsyncSession, *, timeout: float | None = None) -> SessionPauseResult:
         """Begin to pause a session, like `session.pause_async()`."""
-        return await session.pause_async()
+        return await session.pause_async(timeout=timeout)
 
     async def resume(
         self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0
@@ -414,9 +428,9 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         """Resume a session and wait, like `session.resume()`."""
         return await session.resume(timeout, poll_interval)
 
-    async def resume_async(self, session: AsyncSession) -> SessionResumeResult:
+    async def resume_async(self, session: AsyncSession, *, timeout: float | None = None) -> SessionResumeResult:
         """Begin to resume a session, like `session.resume_async()`."""
-        return await session.resume_async()
+        return await session.resume_async(timeout=timeout)
 
     beta_pause = pause
     beta_resume = resume

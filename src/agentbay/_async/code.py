@@ -11,6 +11,7 @@ from .._handles import Handle
 from .._transport.code import make_run_code, read_code_result
 from .._transport.code_contexts import raise_if_failed, read_context, read_contexts, require_context_name
 from .._transport.code_stream import CodeEventCollector, make_interrupt_request, make_run_request
+from .._transport.deadline import time_limit
 from .._wire.frames import MAX_FRAME_BYTES
 from .._wire.tools import CreateCodeContext, ListCodeContexts, RemoveCodeContext, RestartCodeContext, RunCode
 from ..errors import AgentBayError, CodeError, ToolError
@@ -54,6 +55,7 @@ class AsyncCode(AsyncBaseService):
         on_error: Callable[[object], object] | None = None,
         *,
         context: CodeContext | str | None = None,
+        timeout: float | None = None,
     ) -> EnhancedCodeExecutionResult:
         """Run a piece of code and wait for its end.
 
@@ -68,6 +70,7 @@ class AsyncCode(AsyncBaseService):
             on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
                 could not be run.
             context: The context to run it in, or its name, instead of the one of a language.
+            timeout: The same as `timeout_s`, and goes before it.
 
         Returns:
             What the code wrote and showed. Code that fails is an answer: `success` is False, `error` says why, and
@@ -75,6 +78,7 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/run_code, or WebSocket run_code if streaming
         """
+        timeout_s = timeout_s if timeout is None else timeout
         if stream_beta:
             stream = self.stream(code, language, timeout_s, context=context)
             return await self._run_with_callbacks(stream, on_stdout, on_stderr, on_error)
@@ -89,7 +93,13 @@ class AsyncCode(AsyncBaseService):
     execute = run_code
 
     def stream(
-        self, code: str, language: str = "", timeout_s: float | None = 60, *, context: CodeContext | str | None = None
+        self,
+        code: str,
+        language: str = "",
+        timeout_s: float | None = 60,
+        *,
+        context: CodeContext | str | None = None,
+        timeout: float | None = None,
     ) -> AsyncCodeStream:
         """Run a piece of code and follow its events as it runs.
 
@@ -102,9 +112,12 @@ class AsyncCode(AsyncBaseService):
 
         Wire: WebSocket run_code
         """
-        return AsyncCodeStream(self, make_run_code(code, language, timeout_s, context))
+        limit = timeout_s if timeout is None else timeout
+        return AsyncCodeStream(self, make_run_code(code, language, limit, context))
 
-    async def create_context(self, language: str = "python", name: str | None = None) -> CodeContext:
+    async def create_context(
+        self, language: str = "python", name: str | None = None, *, timeout: float | None = None
+    ) -> CodeContext:
         """Create a context with a running kernel of its own.
 
         Args:
@@ -117,14 +130,15 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/create_code_context, a tool of the local runtime's own
         """
-        call = CreateCodeContext(
-            language=make_run_code("", language).language or "", name=name and require_context_name(name)
-        )
-        return read_context(
-            await self.session._run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
-        )
+        with time_limit(timeout):
+            call = CreateCodeContext(
+                language=make_run_code("", language).language or "", name=name and require_context_name(name)
+            )
+            return read_context(
+                await self.session._run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
+            )
 
-    async def list_contexts(self) -> list[CodeContext]:
+    async def list_contexts(self, *, timeout: float | None = None) -> list[CodeContext]:
         """List contexts that were created or used, in the order they began.
 
         The context of a language is listed once it was used.
@@ -134,9 +148,10 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/list_code_contexts, a tool of the local runtime's own
         """
-        return read_contexts(await self.session._run_tool(ListCodeContexts()))
+        with time_limit(timeout):
+            return read_contexts(await self.session._run_tool(ListCodeContexts()))
 
-    async def restart_context(self, context: CodeContext | str) -> None:
+    async def restart_context(self, context: CodeContext | str, *, timeout: float | None = None) -> None:
         """Restart a context, which loses all that was defined in it.
 
         Code that runs in it ends; the next code gets a new kernel.
@@ -150,9 +165,10 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/restart_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(await self.session._run_tool(RestartCodeContext(name=require_context_name(context))))
+        with time_limit(timeout):
+            raise_if_failed(await self.session._run_tool(RestartCodeContext(name=require_context_name(context))))
 
-    async def remove_context(self, context: CodeContext | str) -> None:
+    async def remove_context(self, context: CodeContext | str, *, timeout: float | None = None) -> None:
         """Remove a context and end the code that runs in it.
 
         Raises:
@@ -161,9 +177,12 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/remove_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(await self.session._run_tool(RemoveCodeContext(name=require_context_name(context))))
+        with time_limit(timeout):
+            raise_if_failed(await self.session._run_tool(RemoveCodeContext(name=require_context_name(context))))
 
-    async def interrupt(self, language: str = "", *, context: CodeContext | str | None = None) -> bool:
+    async def interrupt(
+        self, language: str = "", *, context: CodeContext | str | None = None, timeout: float | None = None
+    ) -> bool:
         """Interrupt the code that runs in a context.
 
         It does not matter which client started it. What was defined before is kept.
@@ -181,8 +200,9 @@ class AsyncCode(AsyncBaseService):
 
         Wire: WebSocket interrupt_code, a method of the local runtime's own
         """
-        call = make_run_code("", language or (None if context else "python"), context=context)
-        return await self._interrupt(call)
+        with time_limit(timeout):
+            call = make_run_code("", language or (None if context else "python"), context=context)
+            return await self._interrupt(call)
 
     async def _interrupt(self, call: RunCode) -> bool:
         try:

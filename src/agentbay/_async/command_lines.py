@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from .._concurrency import async_shield
 from .._transport.command import command_timeout_result, finished_command_result
 from .._transport.command_line import MAX_INPUT_BYTES, CommandLine, accepts_command_fields
 from .._transport.deadline import Deadline
@@ -20,7 +19,7 @@ from .._wire.tools import Shell, mark_internal
 from ..errors import AgentBayError
 from ..models.command import CommandResult
 from .callbacks import invoke_callback
-from .waiting import PauseExtension
+from .waiting import PauseExtension, clean_up
 
 if TYPE_CHECKING:
     from .process import AsyncProcess
@@ -51,7 +50,7 @@ async def prepared(
         await session.file_system._write_text(staged, text, "append", deadline)
         yield CommandLine(line.shell_text(staged))
     except BaseException:
-        await async_shield(lambda: _discard(session, staged))
+        await clean_up(lambda: _discard(session, staged))
         raise
 
 
@@ -81,7 +80,7 @@ class AsyncCommandStream:
         try:
             return await self._follow(deadline)
         finally:
-            await async_shield(self._remove)
+            await clean_up(self._remove)
 
     async def _follow(self, deadline: Deadline) -> CommandResult:
         session = self._process._session

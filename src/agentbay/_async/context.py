@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from .._arguments import checked_arguments
 from .._concurrency import async_sleep
 from .._transport.contexts import to_context
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
+from .._transport.poll import LAST_POLL_SECONDS
 from .._wire.context_store import (
     ClearContext,
     DeleteContext,
@@ -50,21 +51,25 @@ class AsyncContextService(AsyncContextFiles):
         self.agent_bay = agent_bay
 
     @folded(ContextListResult)
-    async def list(self, params: ContextListParams | None = None) -> ContextListResult:
+    async def list(self, params: ContextListParams | None = None, *, timeout: float | None = None) -> ContextListResult:
         """List contexts, one page at a time.
 
         To read all, use `iter_contexts`.
 
         Wire: ListContexts
         """
-        return await self._list_page(params or ContextListParams())
+        with time_limit(timeout):
+            return await self._list_page(params or ContextListParams())
 
-    async def iter_contexts(self, limit: int | None = None, session_id: str | None = None) -> AsyncIterator[Context]:
+    async def iter_contexts(
+        self, limit: int | None = None, session_id: str | None = None, *, timeout: float | None = None
+    ) -> AsyncIterator[Context]:
         """Iterate over all contexts, one call per page.
 
         Args:
             limit: How many per page; None means 10.
             session_id: Only those of this session.
+            timeout: Seconds that each call may take; None is the client's time limit.
 
         Raises:
             AgentBayError: If a page cannot be read.
@@ -73,7 +78,8 @@ class AsyncContextService(AsyncContextFiles):
         """
         token: str | None = None
         while True:
-            page = await self._list_page(ContextListParams(limit, token, session_id))
+            with time_limit(timeout):
+                page = await self._list_page(ContextListParams(limit, token, session_id))
             for context in page.contexts:
                 yield context
             token = page.next_token
@@ -97,7 +103,14 @@ class AsyncContextService(AsyncContextFiles):
             total_count=reply.total_count,
         )
 
-    async def get(self, name: str | None = None, create: bool = False, context_id: str | None = None) -> ContextResult:
+    async def get(
+        self,
+        name: str | None = None,
+        create: bool = False,
+        context_id: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> ContextResult:
         """Find a context by its name or its id.
 
         Args:
@@ -113,21 +126,23 @@ class AsyncContextService(AsyncContextFiles):
 
         Wire: GetContext
         """
-        if name is None and context_id is None:
-            raise InvalidArgumentError("Either context_id or name must be provided")
-        if create and context_id:
-            raise InvalidArgumentError("context_id cannot be used together with create=True")
-        return await self._get(name, create, context_id)
+        with time_limit(timeout):
+            if name is None and context_id is None:
+                raise InvalidArgumentError("Either context_id or name must be provided")
+            if create and context_id:
+                raise InvalidArgumentError("context_id cannot be used together with create=True")
+            return await self._get(name, create, context_id)
 
     @folded(ContextResult)
-    async def create(self, name: str) -> ContextResult:
+    async def create(self, name: str, *, timeout: float | None = None) -> ContextResult:
         """Create a context, or find the one of that name.
 
         Wire: GetContext
         """
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidArgumentError("name is required")
-        return await self._find_context(name, True, None)
+        with time_limit(timeout):
+            if not isinstance(name, str) or not name.strip():
+                raise InvalidArgumentError("name is required")
+            return await self._find_context(name, True, None)
 
     @folded(ContextResult)
     async def _get(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
@@ -157,7 +172,7 @@ class AsyncContextService(AsyncContextFiles):
         return reply
 
     @folded(OperationResult, unless_http_error=True, data=False)
-    async def update(self, context: Context) -> OperationResult:
+    async def update(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Rename a context to the name that `context` has now.
 
         Raises:
@@ -165,11 +180,12 @@ class AsyncContextService(AsyncContextFiles):
 
         Wire: ModifyContext
         """
-        reply = await self._client.call(ModifyContext(id=context.id, name=context.name))
-        return OperationResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            reply = await self._client.call(ModifyContext(id=context.id, name=context.name))
+            return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(OperationResult, unless_http_error=True, data=False)
-    async def delete(self, context: Context) -> OperationResult:
+    async def delete(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Delete a context and its files.
 
         Raises:
@@ -177,8 +193,9 @@ class AsyncContextService(AsyncContextFiles):
 
         Wire: DeleteContext
         """
-        reply = await self._client.call(DeleteContext(id=context.id))
-        return OperationResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            reply = await self._client.call(DeleteContext(id=context.id))
+            return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     async def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
         """Delete the files of a context and wait until they are gone.
@@ -200,11 +217,12 @@ class AsyncContextService(AsyncContextFiles):
         Wire: ClearContext, GetContext
         """
         deadline = Deadline(timeout)
-        begun = await self._clear(context_id, Deadline(max(1.0, min(timeout, self.agent_bay.timeout))))
+        begun = await self._clear(context_id, deadline.capped(self.agent_bay.timeout, at_least=LAST_POLL_SECONDS))
         while begun.success:
             # Taken before the poll, so that one more poll follows when the time runs out during a pause.
             left = deadline.remaining()
-            state = await self._get_clear_state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))
+            step = deadline.capped(self.agent_bay.timeout, at_least=LAST_POLL_SECONDS)
+            state = await self._get_clear_state(context_id, step)
             if not state.success and not (state.exception and state.exception.retryable):
                 return state
             if state.status == "available":
@@ -219,7 +237,7 @@ class AsyncContextService(AsyncContextFiles):
             await async_sleep(min(poll_interval, left))
         return begun
 
-    async def clear_async(self, context_id: str) -> ClearContextResult:
+    async def clear_async(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:
         """Begin to delete the files of a context, without waiting.
 
         Raises:
@@ -227,7 +245,8 @@ class AsyncContextService(AsyncContextFiles):
 
         Wire: ClearContext
         """
-        return await self._clear(context_id, None)
+        with time_limit(timeout):
+            return await self._clear(context_id, None)
 
     start_clear = clear_async
 
@@ -236,14 +255,15 @@ class AsyncContextService(AsyncContextFiles):
         reply = await self._client.call(ClearContext(id=context_id), deadline)
         return ClearContextResult(request_id=reply.request_id, success=True, status="clearing", context_id=context_id)
 
-    async def get_clear_status(self, context_id: str) -> ClearContextResult:
+    async def get_clear_status(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:
         """Return the state of a context.
 
         It is "available" when the context is idle, otherwise "clearing", "in-use" or "pre-available".
 
         Wire: GetContext
         """
-        return await self._get_clear_state(context_id, None)
+        with time_limit(timeout):
+            return await self._get_clear_state(context_id, None)
 
     @folded(ClearContextResult)
     async def _get_clear_state(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:

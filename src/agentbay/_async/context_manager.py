@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import checked_arguments
 from .._concurrency import async_sleep, async_start_background
 from .._transport.contexts import to_binding, total_poll_seconds
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._transport.poll import poll_delays
 from .._wire.contexts import (
     BindContexts,
@@ -59,7 +59,12 @@ class AsyncContextManager:
 
     @folded(ContextInfoResult, unless_http_error=True)
     async def info(
-        self, context_id: str | None = None, path: str | None = None, task_type: str | None = None
+        self,
+        context_id: str | None = None,
+        path: str | None = None,
+        task_type: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> ContextInfoResult:
         """Return the state of the transfers between contexts and session.
 
@@ -73,15 +78,16 @@ class AsyncContextManager:
 
         Wire: GetContextInfo
         """
-        action = GetContextInfo(
-            session_id=self.session.session_id,
-            context_id=context_id or None,
-            path=path or None,
-            task_type=task_type or None,
-        )
-        reply = await self._client.call(action)
-        transfers = reply.data.transfers() if reply.data is not None else []
-        return ContextInfoResult(request_id=reply.request_id, context_status_data=transfers)
+        with time_limit(timeout):
+            action = GetContextInfo(
+                session_id=self.session.session_id,
+                context_id=context_id or None,
+                path=path or None,
+                task_type=task_type or None,
+            )
+            reply = await self._client.call(action)
+            transfers = reply.data.transfers() if reply.data is not None else []
+            return ContextInfoResult(request_id=reply.request_id, context_status_data=transfers)
 
     async def sync(
         self,
@@ -92,6 +98,7 @@ class AsyncContextManager:
         retry_interval: int = 500,
         *,
         callback: Callable[[bool], object] | None = None,
+        timeout: float | None = None,
     ) -> ContextSyncResult:
         """Copy between contexts and the session, and wait for the end.
 
@@ -112,23 +119,24 @@ class AsyncContextManager:
 
         Wire: SyncContext, GetContextInfo
         """
-        if callback is None:
-            return await self._sync_and_wait(context_id, path, mode, max_retries, retry_interval)
-        try:
-            begun = await self._sync_in_background(context_id, path, mode, max_retries, retry_interval, callback)
-        except BaseException:
-            # The callback is promised to be called once, also if the copying could not even begin.
-            await invoke_callback(callback, False)
-            raise
-        if not begun.success:
-            await invoke_callback(callback, False)
-        return begun
+        with time_limit(timeout):
+            if callback is None:
+                return await self._sync_and_wait(context_id, path, mode, max_retries, retry_interval)
+            try:
+                begun = await self._sync_in_background(context_id, path, mode, max_retries, retry_interval, callback)
+            except BaseException:
+                # The callback is promised to be called once, also if the copying could not even begin.
+                await invoke_callback(callback, False)
+                raise
+            if not begun.success:
+                await invoke_callback(callback, False)
+            return begun
 
     @folded(ContextSyncResult, unless_http_error=True)
     async def _sync_and_wait(
         self, context_id: str | None, path: str | None, mode: str | None, polls: int, interval: int
     ) -> ContextSyncResult:
-        deadline = Deadline(total_poll_seconds(polls, interval / 1000))
+        deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
         reply = await sync_contexts(self._client, self._make_sync_action(context_id, path, mode), deadline)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
@@ -144,7 +152,7 @@ class AsyncContextManager:
     ) -> ContextSyncResult:
         action = self._make_sync_action(context_id, path, mode)
         reply = await self._client.call(action)
-        deadline = Deadline(total_poll_seconds(polls, interval / 1000))
+        deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
 
         async def follow() -> None:
             try:
@@ -159,7 +167,7 @@ class AsyncContextManager:
 
     @folded(ContextBindResult, unless_http_error=True)
     async def bind(
-        self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True
+        self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True, timeout: float | None = None
     ) -> ContextBindResult:
         """Bind contexts to the running session.
 
@@ -175,30 +183,31 @@ class AsyncContextManager:
 
         Wire: BindContexts, DescribeSessionContexts, GetContextInfo
         """
-        if not contexts:
-            raise InvalidArgumentError("No contexts provided")
-        items = [_make_persistence_item(context) for context in contexts]
-        session_id = self.session.session_id
-        reply = await self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
-        syncs = [context for context in contexts if isinstance(context, ContextSync)]
-        if wait_for_completion and syncs:
-            try:
-                await self._wait_for_downloads(syncs)
-            except SessionError as error:
-                message = f"The contexts were bound, but did not arrive: {error.message}"
-                # The same class, so that a timeout can still be told from a failed transfer.
-                raise type(error)(message, **error.context()) from error
-        return ContextBindResult(request_id=reply.request_id, success=True)
+        with time_limit(timeout):
+            if not contexts:
+                raise InvalidArgumentError("No contexts provided")
+            items = [_make_persistence_item(context) for context in contexts]
+            session_id = self.session.session_id
+            reply = await self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
+            syncs = [context for context in contexts if isinstance(context, ContextSync)]
+            if wait_for_completion and syncs:
+                try:
+                    await self._wait_for_downloads(syncs)
+                except SessionError as error:
+                    message = f"The contexts were bound, but did not arrive: {error.message}"
+                    # The same class, so that a timeout can still be told from a failed transfer.
+                    raise type(error)(message, **error.context()) from error
+            return ContextBindResult(request_id=reply.request_id, success=True)
 
     async def _wait_for_downloads(self, syncs: list[ContextSync]) -> None:
         await self._wait_for_bindings({sync.context_id for sync in syncs})
-        deadline = Deadline(_DOWNLOAD_TIMEOUT_SECONDS)
+        deadline = Deadline(limit_seconds(_DOWNLOAD_TIMEOUT_SECONDS))
         for sync in syncs:
             asked = GetContextInfo(session_id=self.session.session_id, context_id=sync.context_id, path=sync.path)
             await wait_for_transfers(self._client, asked, "download", deadline)
 
     async def _wait_for_bindings(self, missing: set[str]) -> None:
-        deadline = Deadline(_BIND_TIMEOUT_SECONDS)
+        deadline = Deadline(limit_seconds(_BIND_TIMEOUT_SECONDS))
         for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=2.0):
             try:
                 reply = await self._describe_bindings(deadline.capped(self.session.timeout))
@@ -212,7 +221,7 @@ class AsyncContextManager:
         raise WaitTimeoutError(f"not listed within {_BIND_TIMEOUT_SECONDS:g} s: {', '.join(sorted(missing))}")
 
     @folded(ContextBindingsResult, unless_http_error=True)
-    async def list_bindings(self) -> ContextBindingsResult:
+    async def list_bindings(self, *, timeout: float | None = None) -> ContextBindingsResult:
         """List the contexts that are bound to the session.
 
         Raises:
@@ -220,7 +229,8 @@ class AsyncContextManager:
 
         Wire: DescribeSessionContexts
         """
-        return await self._describe_bindings(Deadline(self.session.timeout))
+        with time_limit(timeout):
+            return await self._describe_bindings(Deadline(self.session.timeout))
 
     async def _describe_bindings(self, deadline: Deadline) -> ContextBindingsResult:
         reply = await self._client.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)

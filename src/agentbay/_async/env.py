@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.env import check_keys, make_variables, read_variables
 from .._wire.schema import Tool
 from .._wire.tools import GetEnv, SetEnv
@@ -20,7 +21,7 @@ class AsyncEnv(AsyncBaseService):
     """Environment variables of a session, valid until it ends."""
 
     @folded(BoolResult, data=False)
-    async def set(self, envs: dict[str, str]) -> BoolResult:
+    async def set(self, envs: dict[str, str], *, timeout: float | None = None) -> BoolResult:
         """Set variables for commands and code that start from now on.
 
         Variables that are not named stay as they are.
@@ -33,14 +34,15 @@ class AsyncEnv(AsyncBaseService):
 
         Wire: CallMcpTool/set_env
         """
-        wanted = make_variables(envs)
-        self._register_tools()
-        reply = await self.session._run_tool(SetEnv(envs=wanted))
-        text_or_raise(reply)
-        return BoolResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            wanted = make_variables(envs)
+            self._register_tools()
+            reply = await self.session._run_tool(SetEnv(envs=wanted))
+            text_or_raise(reply)
+            return BoolResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(EnvResult)
-    async def get(self, keys: Sequence[str] | None = None) -> EnvResult:
+    async def get(self, keys: Sequence[str] | None = None, *, timeout: float | None = None) -> EnvResult:
         """Return variables by name, without those that are not set.
 
         Args:
@@ -51,11 +53,12 @@ class AsyncEnv(AsyncBaseService):
 
         Wire: CallMcpTool/get_env
         """
-        wanted = check_keys(keys)
-        self._register_tools()
-        reply = await self.session._run_tool(GetEnv(keys=wanted))
-        envs = read_variables(text_or_raise(reply), reply.request_id)
-        return EnvResult(request_id=reply.request_id, success=True, envs=envs)
+        with time_limit(timeout):
+            wanted = check_keys(keys)
+            self._register_tools()
+            reply = await self.session._run_tool(GetEnv(keys=wanted))
+            envs = read_variables(text_or_raise(reply), reply.request_id)
+            return EnvResult(request_id=reply.request_id, success=True, envs=envs)
 
     def _register_tools(self) -> None:
         # Sessions offer these two but do not list them; once their server is known, calls use the direct link.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
 from .._concurrency import async_run_blocking
+from .._transport.deadline import time_limit
 from ..errors import AgentBayError, InvalidArgumentError
 from ..models.browser import ExtensionOption
 from ..models.context_results import Context
@@ -41,7 +42,7 @@ class AsyncExtensionsService:
         self.context_id = ""
         self.extension_context: Context | None = None
 
-    async def create(self, local_path: str) -> Extension:
+    async def create(self, local_path: str, *, timeout: float | None = None) -> Extension:
         """Store an extension.
 
         Args:
@@ -54,16 +55,17 @@ class AsyncExtensionsService:
 
         Wire: GetContext, GetContextFileUploadUrl
         """
-        await async_run_blocking(_check_file, local_path)
-        if Path(local_path).suffix.lower() != ".zip":
-            raise InvalidArgumentError(
-                f"Unsupported plugin format '{Path(local_path).suffix}'. Only ZIP format (.zip) is supported."
-            )
-        extension_id = f"ext_{uuid.uuid4().hex}.zip"
-        await self._upload(local_path, extension_id)
-        return Extension(extension_id, Path(local_path).name)
+        with time_limit(timeout):
+            await async_run_blocking(_check_file, local_path)
+            if Path(local_path).suffix.lower() != ".zip":
+                raise InvalidArgumentError(
+                    f"Unsupported plugin format '{Path(local_path).suffix}'. Only ZIP format (.zip) is supported."
+                )
+            extension_id = f"ext_{uuid.uuid4().hex}.zip"
+            await self._upload(local_path, extension_id)
+            return Extension(extension_id, Path(local_path).name)
 
-    async def list(self) -> List[Extension]:
+    async def list(self, *, timeout: float | None = None) -> List[Extension]:
         """List the extensions.
 
         Raises:
@@ -71,16 +73,17 @@ class AsyncExtensionsService:
 
         Wire: GetContext, DescribeContextFiles
         """
-        try:
-            context = await self._get_context()
-            found = await self.context_service._list_folder(context.id, _FOLDER, _PAGE_SIZE)
-        except AgentBayError as error:
-            raise AgentBayError(
-                f"An error occurred while listing browser extensions: {error.message}", **error.context()
-            ) from error
-        return [Extension(entry.file_name, entry.file_name, entry.gmt_create) for entry in found]
+        with time_limit(timeout):
+            try:
+                context = await self._get_context()
+                found = await self.context_service._list_folder(context.id, _FOLDER, _PAGE_SIZE)
+            except AgentBayError as error:
+                raise AgentBayError(
+                    f"An error occurred while listing browser extensions: {error.message}", **error.context()
+                ) from error
+            return [Extension(entry.file_name, entry.file_name, entry.gmt_create) for entry in found]
 
-    async def update(self, extension_id: str, new_local_path: str) -> Extension:
+    async def update(self, extension_id: str, new_local_path: str, *, timeout: float | None = None) -> Extension:
         """Replace an extension.
 
         Raises:
@@ -90,16 +93,17 @@ class AsyncExtensionsService:
 
         Wire: DescribeContextFiles, GetContextFileUploadUrl
         """
-        await async_run_blocking(_check_file, new_local_path)
-        # Uploading would create a new extension under a mistyped id.
-        if extension_id not in [extension.id for extension in await self.list()]:
-            raise InvalidArgumentError(
-                f"Browser extension with ID '{extension_id}' not found in the context. Cannot update."
-            )
-        await self._upload(new_local_path, extension_id)
-        return Extension(extension_id, Path(new_local_path).name)
+        with time_limit(timeout):
+            await async_run_blocking(_check_file, new_local_path)
+            # Uploading would create a new extension under a mistyped id.
+            if extension_id not in [extension.id for extension in await self.list()]:
+                raise InvalidArgumentError(
+                    f"Browser extension with ID '{extension_id}' not found in the context. Cannot update."
+                )
+            await self._upload(new_local_path, extension_id)
+            return Extension(extension_id, Path(new_local_path).name)
 
-    async def delete(self, extension_id: str) -> bool:
+    async def delete(self, extension_id: str, *, timeout: float | None = None) -> bool:
         """Delete an extension.
 
         Returns:
@@ -107,10 +111,11 @@ class AsyncExtensionsService:
 
         Wire: DeleteContextFile
         """
-        context = await self._get_context()
-        return (await self.context_service.delete_file(context.id, f"{_FOLDER}/{extension_id}")).success
+        with time_limit(timeout):
+            context = await self._get_context()
+            return (await self.context_service.delete_file(context.id, f"{_FOLDER}/{extension_id}")).success
 
-    async def cleanup(self) -> bool:
+    async def cleanup(self, *, timeout: float | None = None) -> bool:
         """Delete the context, if this service has made it.
 
         Returns:
@@ -118,14 +123,17 @@ class AsyncExtensionsService:
 
         Wire: DeleteContext
         """
-        if not self.auto_created or self.extension_context is None:
-            return True
-        deleted = await self.context_service.delete(self.extension_context)
-        if deleted.success:
-            self.extension_context, self.context_id = None, ""
-        return deleted.success
+        with time_limit(timeout):
+            if not self.auto_created or self.extension_context is None:
+                return True
+            deleted = await self.context_service.delete(self.extension_context)
+            if deleted.success:
+                self.extension_context, self.context_id = None, ""
+            return deleted.success
 
-    async def create_extension_option(self, extension_ids: List[str]) -> ExtensionOption:
+    async def create_extension_option(
+        self, extension_ids: List[str], *, timeout: float | None = None
+    ) -> ExtensionOption:
         """Choose which extensions a session loads, for `BrowserContext(extension_option=...)`.
 
         Raises:
@@ -133,7 +141,8 @@ class AsyncExtensionsService:
 
         Wire: GetContext
         """
-        return ExtensionOption((await self._get_context()).id, extension_ids)
+        with time_limit(timeout):
+            return ExtensionOption((await self._get_context()).id, extension_ids)
 
     async def _get_context(self) -> Context:
         if self.extension_context is None:

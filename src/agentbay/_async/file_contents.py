@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 from .._arguments import checked_arguments
-from .._concurrency import async_shield
 from .._transport.command import read_command_result
-from .._transport.deadline import Deadline, to_timeout_ms
+from .._transport.deadline import Deadline, time_limit, to_timeout_ms
 from .._transport.file_errors import file_text_or_raise, make_file_error, read_file_error
 from .._transport.files import (
     READ_CHUNK_BYTES,
@@ -32,6 +31,7 @@ from ..models.base import BoolResult
 from ..models.filesystem import BinaryFileContentResult, FileContentResult, MultipleFileContentResult
 from .error_boundary import folded
 from .service import AsyncBaseService
+from .waiting import clean_up
 
 _DIRECT_WRITE_BYTES = 8 << 20  # bytes of one call on the direct link; in JSON one may take six
 _DISCARD_TIMEOUT_SECONDS = 5.0  # for removing what a failed write has left
@@ -43,11 +43,15 @@ class AsyncFileContents(AsyncBaseService):
     """Read and write files of a session."""
 
     @overload
-    async def read_file(self, path: str, *, format: Literal["text"] = "text") -> FileContentResult: ...
-    @overload
-    async def read_file(self, path: str, *, format: Literal["bytes"]) -> BinaryFileContentResult: ...
     async def read_file(
-        self, path: str, *, format: Literal["text", "bytes"] = "text"
+        self, path: str, *, format: Literal["text"] = "text", timeout: float | None = None
+    ) -> FileContentResult: ...
+    @overload
+    async def read_file(
+        self, path: str, *, format: Literal["bytes"], timeout: float | None = None
+    ) -> BinaryFileContentResult: ...
+    async def read_file(
+        self, path: str, *, format: Literal["text", "bytes"] = "text", timeout: float | None = None
     ) -> FileContentResult | BinaryFileContentResult:
         """Read a whole file.
 
@@ -63,18 +67,21 @@ class AsyncFileContents(AsyncBaseService):
 
         Wire: CallMcpTool/read_file
         """
-        if format == "text":
-            return await self._read_text(path)
-        if format == "bytes":
-            return await self._read_bytes(path)
+        with time_limit(timeout):
+            if format == "text":
+                return await self._read_text(path)
+            if format == "bytes":
+                return await self._read_bytes(path)
         raise ValueError(f"format must be 'text' or 'bytes', not {format!r}")
 
-    async def read(self, path: str) -> FileContentResult:
+    async def read(self, path: str, *, timeout: float | None = None) -> FileContentResult:
         """Read a whole file as text, like `read_file(path)`."""
-        return await self._read_text(path)
+        return await self.read_file(path, timeout=timeout)
 
     @folded(BoolResult)
-    async def write_file(self, path: str, content: str | bytes, mode: str = "overwrite") -> BoolResult:
+    async def write_file(
+        self, path: str, content: str | bytes, mode: str = "overwrite", *, timeout: float | None = None
+    ) -> BoolResult:
         """Write to a file, and create its parent directories.
 
         A file that is replaced is the old one or the new one whatever happens, with one exception: more than 51 KiB of
@@ -87,25 +94,30 @@ class AsyncFileContents(AsyncBaseService):
 
         Wire: CallMcpTool/write_file; where that takes no raw bytes, also shell for bytes that are no UTF-8, or many
         """
-        if mode not in ("overwrite", "append"):
-            raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
-        deadline = Deadline(self.session.timeout)
-        data = to_bytes(content, "content")
-        if self.session._takes_raw_calls(WriteFile) and (isinstance(content, bytes) or len(data) > _DIRECT_WRITE_BYTES):
-            return await self._write_raw(path, data, mode, deadline)
-        in_one_call = len(data) <= (_DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES)
-        if isinstance(content, str) and (in_one_call or not self._has_direct_link):
-            return await self._write_text(path, content, mode, deadline)
-        if in_one_call:
-            # Bytes that are UTF-8 need one tool call instead of two.
-            with contextlib.suppress(UnicodeDecodeError):
-                return await self._write_text(path, data.decode(), mode, deadline)
-        return await self._write_bytes(path, data, mode, deadline)
+        with time_limit(timeout):
+            if mode not in ("overwrite", "append"):
+                raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
+            deadline = Deadline(self.session.timeout)
+            data = to_bytes(content, "content")
+            if self.session._takes_raw_calls(WriteFile) and (
+                isinstance(content, bytes) or len(data) > _DIRECT_WRITE_BYTES
+            ):
+                return await self._write_raw(path, data, mode, deadline)
+            in_one_call = len(data) <= (_DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES)
+            if isinstance(content, str) and (in_one_call or not self._has_direct_link):
+                return await self._write_text(path, content, mode, deadline)
+            if in_one_call:
+                # Bytes that are UTF-8 need one tool call instead of two.
+                with contextlib.suppress(UnicodeDecodeError):
+                    return await self._write_text(path, data.decode(), mode, deadline)
+            return await self._write_bytes(path, data, mode, deadline)
 
     write = write_file
 
     @folded(MultipleFileContentResult)
-    async def read_multiple_files(self, paths: Sequence[str]) -> MultipleFileContentResult:
+    async def read_multiple_files(
+        self, paths: Sequence[str], *, timeout: float | None = None
+    ) -> MultipleFileContentResult:
         """Read several text files in one call.
 
         Files that cannot be read are in `errors`, the others in `contents`.
@@ -115,19 +127,20 @@ class AsyncFileContents(AsyncBaseService):
 
         Wire: CallMcpTool/read_multiple_files
         """
-        wanted = list(paths)
-        reply = await self.session._run_tool(ReadMultipleFiles(paths=wanted))
-        file_text_or_raise(reply)
-        contents, errors = read_contents(reply.data_or_raise(), wanted)
-        return MultipleFileContentResult(
-            request_id=reply.request_id,
-            success=True,
-            contents=contents,
-            errors=errors,
-            exceptions={
-                path: read_file_error(reason, path, request_id=reply.request_id) for path, reason in errors.items()
-            },
-        )
+        with time_limit(timeout):
+            wanted = list(paths)
+            reply = await self.session._run_tool(ReadMultipleFiles(paths=wanted))
+            file_text_or_raise(reply)
+            contents, errors = read_contents(reply.data_or_raise(), wanted)
+            return MultipleFileContentResult(
+                request_id=reply.request_id,
+                success=True,
+                contents=contents,
+                errors=errors,
+                exceptions={
+                    path: read_file_error(reason, path, request_id=reply.request_id) for path, reason in errors.items()
+                },
+            )
 
     @property
     def _has_direct_link(self) -> bool:
@@ -166,10 +179,10 @@ class AsyncFileContents(AsyncBaseService):
             reply = await self.session._run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
             placed = read_command_result(reply)
         except BaseException:  # also a cancellation, after which nobody else knows what is staged
-            await async_shield(lambda: self._discard(path, staged, token))
+            await clean_up(lambda: self._discard(path, staged, token))
             raise
         if not placed:
-            await self._discard(path, staged, token)  # a killed script could not do it itself
+            await clean_up(lambda: self._discard(path, staged, token))  # a killed script could not do it itself
             reason = placed.error_message.strip()
             raise read_file_error(f"Failed to write file: {path}, error: {reason}", request_id=reply.request_id)
         return BoolResult(request_id=reply.request_id, success=True, data=True)

@@ -13,7 +13,7 @@ from .._arguments import checked_arguments
 from .._concurrency import AsyncCallable, async_run_blocking, async_sleep
 from .._local_files import LocalSource, LocalTarget, check_target
 from .._transport.contexts import get_file_transfer_state
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.file_errors import read_file_error
 from .._transport.poll import poll_delays
 from .._transport.presigned import MAX_REDIRECTS
@@ -73,6 +73,7 @@ class AsyncFileTransfer:
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> UploadResult:
         """Send a file into the session.
 
@@ -84,6 +85,7 @@ class AsyncFileTransfer:
             wait_timeout: Seconds to wait for that, after the storage has it.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
         """
@@ -106,7 +108,8 @@ class AsyncFileTransfer:
                 remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts
             )
 
-        return await self._run_folded(UploadResult, work, facts)
+        with time_limit(timeout):
+            return await self._run_folded(UploadResult, work, facts)
 
     async def download(
         self,
@@ -118,6 +121,7 @@ class AsyncFileTransfer:
         wait_timeout: float = 300.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> DownloadResult:
         """Fetch a file from the session.
 
@@ -131,6 +135,7 @@ class AsyncFileTransfer:
             wait_timeout: Seconds to wait for that.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
         """
@@ -156,15 +161,17 @@ class AsyncFileTransfer:
             finally:
                 target.discard()
 
-        return await self._run_folded(DownloadResult, work, facts)
+        with time_limit(timeout):
+            return await self._run_folded(DownloadResult, work, facts)
 
     @folded(None)
-    async def context_path(self) -> str | None:
+    async def context_path(self, *, timeout: float | None = None) -> str | None:
         """Return the session's directory for transfers, or None if unknown.
 
         Wire: GetAndLoadInternalContext
         """
-        return (await self._get_internal_context()).context_path
+        with time_limit(timeout):
+            return (await self._get_internal_context()).context_path
 
     async def _upload_to_storage(
         self,

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.file_errors import file_text_or_raise
 from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
 from .._wire import tools as wire
@@ -50,27 +51,29 @@ class AsyncFileSystem(AsyncFileContents):
         super().__init__(session)
 
     @folded(BoolResult)
-    async def create_directory(self, path: str) -> BoolResult:
+    async def create_directory(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Create a directory and its parents, if they do not exist.
 
         Wire: CallMcpTool/create_directory
         """
-        return await self._run_bool_tool(wire.CreateDirectory(path=path), path)
+        with time_limit(timeout):
+            return await self._run_bool_tool(wire.CreateDirectory(path=path), path)
 
     @folded(BoolResult)
-    async def delete_file(self, path: str) -> BoolResult:
+    async def delete_file(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Delete a file, or a directory and everything in it.
 
         Wire: CallMcpTool/delete_file
         """
-        return await self._run_bool_tool(wire.DeleteFile(path=path), path)
+        with time_limit(timeout):
+            return await self._run_bool_tool(wire.DeleteFile(path=path), path)
 
     delete = delete_file
     remove = delete_file
     rm = delete_file
 
     @folded(BoolResult)
-    async def move_file(self, source: str, destination: str) -> BoolResult:
+    async def move_file(self, source: str, destination: str, *, timeout: float | None = None) -> BoolResult:
         """Move or rename a file or a directory.
 
         Args:
@@ -79,12 +82,15 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/move_file
         """
-        return await self._run_bool_tool(
-            wire.MoveFile(source=source, destination=destination), source, "Failed to move file"
-        )
+        with time_limit(timeout):
+            return await self._run_bool_tool(
+                wire.MoveFile(source=source, destination=destination), source, "Failed to move file"
+            )
 
     @folded(EditResult)
-    async def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
+    async def edit_file(
+        self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False, *, timeout: float | None = None
+    ) -> EditResult:
         """Replace texts in a file: all of them, or none.
 
         Args:
@@ -94,24 +100,26 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = await self.session._run_tool(wire.EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
-        file_text_or_raise(reply, path)
-        diff = read_edit_diff(reply.data_or_raise())
-        return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
+        with time_limit(timeout):
+            reply = await self.session._run_tool(wire.EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+            file_text_or_raise(reply, path)
+            diff = read_edit_diff(reply.data_or_raise())
+            return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
 
     @folded(FileInfoResult)
-    async def get_file_info(self, path: str) -> FileInfoResult:
+    async def get_file_info(self, path: str, *, timeout: float | None = None) -> FileInfoResult:
         """Return the size, times and permissions of a file or directory.
 
         The size is in bytes.
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = await self.session._run_tool(wire.GetFileInfo(path=path))
-        info = read_info(file_text_or_raise(reply, path))
-        return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
+        with time_limit(timeout):
+            reply = await self.session._run_tool(wire.GetFileInfo(path=path))
+            info = read_info(file_text_or_raise(reply, path))
+            return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
-    async def exists(self, path: str) -> bool:
+    async def exists(self, path: str, *, timeout: float | None = None) -> bool:
         """Return whether there is a file or a directory at a path.
 
         A link that leads to nothing does not count.
@@ -122,15 +130,16 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = await self.session._run_tool(wire.GetFileInfo(path=path))
-        try:
-            return bool(read_info(file_text_or_raise(reply, path)))
-        except (PathNotFoundError, PathNotDirectoryError):
-            return False
+        with time_limit(timeout):
+            reply = await self.session._run_tool(wire.GetFileInfo(path=path))
+            try:
+                return bool(read_info(file_text_or_raise(reply, path)))
+            except (PathNotFoundError, PathNotDirectoryError):
+                return False
 
     @folded(FileSearchResult)
     async def search_files(
-        self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None
+        self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None, *, timeout: float | None = None
     ) -> FileSearchResult:
         """Find files and directories below a directory by name.
 
@@ -141,22 +150,28 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/search_files
         """
-        excluded = ",".join(exclude_patterns) if exclude_patterns else None
-        reply = await self.session._run_tool(wire.SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
-        file_text_or_raise(reply, path)
-        return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
+        with time_limit(timeout):
+            excluded = ",".join(exclude_patterns) if exclude_patterns else None
+            reply = await self.session._run_tool(
+                wire.SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded)
+            )
+            file_text_or_raise(reply, path)
+            return FileSearchResult(
+                request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise())
+            )
 
     @folded(DirectoryListResult)
-    async def list_directory(self, path: str) -> DirectoryListResult:
+    async def list_directory(self, path: str, *, timeout: float | None = None) -> DirectoryListResult:
         """List the entries of a directory, without those of subdirectories.
 
         Wire: CallMcpTool/list_directory
         """
-        reply = await self.session._run_tool(wire.ListDirectory(path=path))
-        file_text_or_raise(reply, path)
-        return DirectoryListResult(
-            request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
-        )
+        with time_limit(timeout):
+            reply = await self.session._run_tool(wire.ListDirectory(path=path))
+            file_text_or_raise(reply, path)
+            return DirectoryListResult(
+                request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
+            )
 
     list = list_directory
     ls = list_directory
@@ -171,6 +186,7 @@ class AsyncFileSystem(AsyncFileContents):
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> UploadResult:
         """Send a local file of any size into the session.
 
@@ -195,6 +211,7 @@ class AsyncFileSystem(AsyncFileContents):
             wait_timeout=wait_timeout,
             poll_interval=poll_interval,
             progress_cb=progress_cb,
+            timeout=timeout,
         )
 
     async def download_file(
@@ -207,6 +224,7 @@ class AsyncFileSystem(AsyncFileContents):
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> DownloadResult:
         """Fetch a file of any size from the session.
 
@@ -231,14 +249,15 @@ class AsyncFileSystem(AsyncFileContents):
             wait_timeout=wait_timeout,
             poll_interval=poll_interval,
             progress_cb=progress_cb,
+            timeout=timeout,
         )
 
-    async def get_file_transfer_context_path(self) -> str | None:
+    async def get_file_transfer_context_path(self, *, timeout: float | None = None) -> str | None:
         """Return the session's directory for file transfers, or None if unknown.
 
         Wire: GetAndLoadInternalContext
         """
-        return await self._file_transfer.context_path()
+        return await self._file_transfer.context_path(timeout=timeout)
 
     @cached_property
     def _file_transfer(self) -> AsyncFileTransfer:
@@ -255,6 +274,7 @@ class AsyncFileSystem(AsyncFileContents):
         delete: bool = False,
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
+        timeout: float | None = None,
     ) -> TreeReport:
         """Copy a local directory into one of the session.
 
@@ -278,9 +298,10 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree_transfer import transfer_tree
+        with time_limit(timeout):
+            from .tree_transfer import transfer_tree
 
-        return await transfer_tree(self, "push", local, remote, ignore, delete, checksum, progress)
+            return await transfer_tree(self, "push", local, remote, ignore, delete, checksum, progress)
 
     async def pull(
         self,
@@ -291,6 +312,7 @@ class AsyncFileSystem(AsyncFileContents):
         delete: bool = False,
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
+        timeout: float | None = None,
     ) -> TreeReport:
         """Copy a directory of the session into a local one.
 
@@ -313,9 +335,10 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree_transfer import transfer_tree
+        with time_limit(timeout):
+            from .tree_transfer import transfer_tree
 
-        return await transfer_tree(self, "pull", local, remote, ignore, delete, checksum, progress)
+            return await transfer_tree(self, "pull", local, remote, ignore, delete, checksum, progress)
 
     def watch(self, path: str, *, interval: float = 0.5) -> AsyncWatch:
         """Iterate over the changes below a directory, each reported once.

@@ -34,7 +34,7 @@ class AsyncGit(AsyncGitRemotes):
 
     Relative paths of repositories start at the session's home directory, paths of files at `repo_path`. `timeout_ms` is
     milliseconds until a command is killed; None or 0 is 30,000, for `clone` 300,000, for `pull`, `fetch` and `push`
-    120,000.
+    120,000. `timeout` is the same in seconds, and goes before it.
 
     Every method raises where it fails: `GitNotFoundError` without git in the session, `GitNotARepoError` outside of a
     repository, `GitTimeoutError` after `timeout_ms`, `GitError` for what git itself refuses, another `AgentBayError`
@@ -49,6 +49,7 @@ class AsyncGit(AsyncGitRemotes):
         branch: str | None = None,
         depth: int | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitCloneResult:
         """Clone a repository.
 
@@ -64,11 +65,17 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         target = path or commands.clone_target(url)
-        output = await self._run_checked(commands.clone(url, target, branch, depth), timeout_ms)
+        output = await self._run_checked(commands.clone(url, target, branch, depth), timeout_ms, timeout)
         return GitCloneResult(target, request_id=output.request_id)
 
     async def init(
-        self, path: str, *, initial_branch: str | None = None, bare: bool = False, timeout_ms: int | None = None
+        self,
+        path: str,
+        *,
+        initial_branch: str | None = None,
+        bare: bool = False,
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitInitResult:
         """Create a repository, unless there is one already.
 
@@ -79,7 +86,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run_checked(commands.init(path, initial_branch, bare), timeout_ms)
+        output = await self._run_checked(commands.init(path, initial_branch, bare), timeout_ms, timeout)
         return GitInitResult(path, request_id=output.request_id)
 
     async def add(
@@ -89,6 +96,7 @@ class AsyncGit(AsyncGitRemotes):
         files: Sequence[str] | None = None,
         stage_all: bool = True,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Stage changes.
 
@@ -99,7 +107,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.add(repo_path, files, stage_all), timeout_ms)
+        await self._run_checked(commands.add(repo_path, files, stage_all), timeout_ms, timeout)
 
     async def commit(
         self,
@@ -110,6 +118,7 @@ class AsyncGit(AsyncGitRemotes):
         author_email: str | None = None,
         allow_empty: bool = False,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitCommitResult:
         """Commit the staged changes.
 
@@ -125,17 +134,26 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         job = commands.commit(repo_path, message, author_name, author_email, allow_empty)
-        output = await self._run_checked(job, timeout_ms)
+        output = await self._run_checked(job, timeout_ms, timeout)
         return GitCommitResult(read_commit(output.stdout), request_id=output.request_id)
 
-    async def status(self, repo_path: str, *, timeout_ms: int | None = None) -> GitStatusResult:
+    async def status(
+        self, repo_path: str, *, timeout_ms: int | None = None, timeout: float | None = None
+    ) -> GitStatusResult:
         """Return the branch and the changes since its last commit.
 
         Wire: CallMcpTool/shell
         """
-        return read_status(await self._run_checked(commands.status(repo_path), timeout_ms))
+        return read_status(await self._run_checked(commands.status(repo_path), timeout_ms, timeout))
 
-    async def log(self, repo_path: str, *, max_count: int | None = None, timeout_ms: int | None = None) -> GitLogResult:
+    async def log(
+        self,
+        repo_path: str,
+        *,
+        max_count: int | None = None,
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
+    ) -> GitLogResult:
         """List commits of the current branch, newest first.
 
         Args:
@@ -144,7 +162,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run_checked(commands.log(repo_path, max_count), timeout_ms)
+        output = await self._run_checked(commands.log(repo_path, max_count), timeout_ms, timeout)
         return GitLogResult(read_log(output.stdout), request_id=output.request_id)
 
     async def diff(
@@ -156,6 +174,7 @@ class AsyncGit(AsyncGitRemotes):
         staged: bool = False,
         paths: Sequence[str] | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitDiffResult:
         """Return how two states differ, without untracked files.
 
@@ -171,22 +190,30 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run_checked(commands.diff(repo_path, base, target, staged, paths), timeout_ms)
+        output = await self._run_checked(commands.diff(repo_path, base, target, staged, paths), timeout_ms, timeout)
         files, patch = read_git_diff(output.stdout)
         return GitDiffResult(files, patch, request_id=output.request_id)
 
-    async def list_branches(self, repo_path: str, *, timeout_ms: int | None = None) -> GitBranchListResult:
+    async def list_branches(
+        self, repo_path: str, *, timeout_ms: int | None = None, timeout: float | None = None
+    ) -> GitBranchListResult:
         """List the local branches by name.
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run_checked(commands.list_branches(repo_path), timeout_ms)
+        output = await self._run_checked(commands.list_branches(repo_path), timeout_ms, timeout)
         branches = read_branches(output.stdout)
         current = next((branch.name for branch in branches if branch.is_current), "")
         return GitBranchListResult(branches, current, request_id=output.request_id)
 
     async def create_branch(
-        self, repo_path: str, branch: str, *, checkout: bool = True, timeout_ms: int | None = None
+        self,
+        repo_path: str,
+        branch: str,
+        *,
+        checkout: bool = True,
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Create a branch at the current commit.
 
@@ -194,19 +221,27 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.create_branch(repo_path, branch, checkout), timeout_ms)
+        await self._run_checked(commands.create_branch(repo_path, branch, checkout), timeout_ms, timeout)
 
-    async def checkout_branch(self, repo_path: str, branch: str, *, timeout_ms: int | None = None) -> None:
+    async def checkout_branch(
+        self, repo_path: str, branch: str, *, timeout_ms: int | None = None, timeout: float | None = None
+    ) -> None:
         """Check out a branch, a tag or a commit.
 
         "-" is the branch that was checked out before.
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.checkout_branch(repo_path, branch), timeout_ms)
+        await self._run_checked(commands.checkout_branch(repo_path, branch), timeout_ms, timeout)
 
     async def delete_branch(
-        self, repo_path: str, branch: str, *, force: bool = False, timeout_ms: int | None = None
+        self,
+        repo_path: str,
+        branch: str,
+        *,
+        force: bool = False,
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Delete a local branch.
 
@@ -214,7 +249,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.delete_branch(repo_path, branch, force), timeout_ms)
+        await self._run_checked(commands.delete_branch(repo_path, branch, force), timeout_ms, timeout)
 
     async def reset(
         self,
@@ -224,6 +259,7 @@ class AsyncGit(AsyncGitRemotes):
         target: str | None = None,
         paths: Sequence[str] | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Move the current branch, or unstage the files in `paths`.
 
@@ -238,7 +274,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.reset(repo_path, mode, target, paths), timeout_ms)
+        await self._run_checked(commands.reset(repo_path, mode, target, paths), timeout_ms, timeout)
 
     async def restore(
         self,
@@ -249,6 +285,7 @@ class AsyncGit(AsyncGitRemotes):
         worktree: bool | None = None,
         source: str | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Discard changes of files.
 
@@ -261,10 +298,17 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
+        await self._run_checked(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms, timeout)
 
     async def configure_user(
-        self, repo_path: str, name: str, email: str, *, scope: str = "global", timeout_ms: int | None = None
+        self,
+        repo_path: str,
+        name: str,
+        email: str,
+        *,
+        scope: str = "global",
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Set the name and the email address of commits.
 
@@ -280,7 +324,14 @@ class AsyncGit(AsyncGitRemotes):
         await self.set_config(repo_path, "user.email", email, scope=scope, timeout_ms=timeout_ms)
 
     async def set_config(
-        self, repo_path: str, key: str, value: str, *, scope: str = "global", timeout_ms: int | None = None
+        self,
+        repo_path: str,
+        key: str,
+        value: str,
+        *,
+        scope: str = "global",
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Change a setting of git.
 
@@ -295,10 +346,16 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.set_config(repo_path, key, value, scope), timeout_ms)
+        await self._run_checked(commands.set_config(repo_path, key, value, scope), timeout_ms, timeout)
 
     async def get_config(
-        self, repo_path: str, key: str, *, scope: str = "global", timeout_ms: int | None = None
+        self,
+        repo_path: str,
+        key: str,
+        *,
+        scope: str = "global",
+        timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> str | None:
         """Return a setting of git, or None if it is not set.
 
@@ -313,7 +370,7 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         job = commands.get_config(repo_path, key, scope)
-        output = await self._run_unchecked(job, timeout_ms)
+        output = await self._run_unchecked(job, timeout_ms, timeout)
         # `git config` exits with 1 and no message if the key is not set. For a key that is not valid it exits with 1
         # too, but says so.
         if output.exit_code == 1 and not output.stderr.strip():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .._arguments import NOT_NEGATIVE, checked_arguments
 from .._transport import git as commands
+from .._transport.command import command_limit_ms
 from .._transport.git import GitCommand
 from .._transport.git_output import GitOutput, check_success, git_not_found, read_fetch, read_output, read_push
 from ..models.git import GitFetchResult, GitPushResult
@@ -32,6 +33,7 @@ class AsyncGitRemotes(AsyncBaseService):
         fetch: bool = False,
         overwrite: bool = False,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Add a remote repository.
 
@@ -44,9 +46,11 @@ class AsyncGitRemotes(AsyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms)
+        await self._run_checked(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms, timeout)
 
-    async def remote_get(self, repo_path: str, name: str, *, timeout_ms: int | None = None) -> str | None:
+    async def remote_get(
+        self, repo_path: str, name: str, *, timeout_ms: int | None = None, timeout: float | None = None
+    ) -> str | None:
         """Return the URL of a remote, or None if it does not exist.
 
         The URL is the one that was given, credentials included.
@@ -54,7 +58,7 @@ class AsyncGitRemotes(AsyncBaseService):
         Wire: CallMcpTool/shell
         """
         job = commands.remote_get(repo_path, name)
-        output = await self._run_unchecked(job, timeout_ms)
+        output = await self._run_unchecked(job, timeout_ms, timeout)
         if output.exit_code and "no such remote" in output.stderr.lower():
             return None
         return check_success(job, output).stdout.strip() or None
@@ -69,6 +73,7 @@ class AsyncGitRemotes(AsyncBaseService):
         tags: bool = False,
         depth: int | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitFetchResult:
         """Fetch commits from a remote without merging them.
 
@@ -85,7 +90,9 @@ class AsyncGitRemotes(AsyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run_checked(commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms)
+        output = await self._run_checked(
+            commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms, timeout
+        )
         return GitFetchResult(read_fetch(output.stderr), request_id=output.request_id)
 
     async def pull(
@@ -95,6 +102,7 @@ class AsyncGitRemotes(AsyncBaseService):
         remote: str | None = None,
         branch: str | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Fetch from a remote and merge into the current branch.
 
@@ -109,7 +117,7 @@ class AsyncGitRemotes(AsyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        await self._run_checked(commands.pull(repo_path, remote, branch), timeout_ms)
+        await self._run_checked(commands.pull(repo_path, remote, branch), timeout_ms, timeout)
 
     async def push(
         self,
@@ -123,6 +131,7 @@ class AsyncGitRemotes(AsyncBaseService):
         tags: bool = False,
         delete: bool = False,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitPushResult:
         """Push commits to a remote.
 
@@ -154,22 +163,22 @@ class AsyncGitRemotes(AsyncBaseService):
             tags=tags,
             delete=delete,
         )
-        output = await self._run_checked(job, timeout_ms)
+        output = await self._run_checked(job, timeout_ms, timeout)
         there, updates = read_push(output.stdout)
         return GitPushResult(there, updates, request_id=output.request_id)
 
-    async def _run_checked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
-        return check_success(job, await self._run_unchecked(job, timeout_ms))
+    async def _run_checked(self, job: GitCommand, timeout_ms: int | None, timeout: float | None) -> GitOutput:
+        return check_success(job, await self._run_unchecked(job, timeout_ms, timeout))
 
-    async def _run_unchecked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
+    async def _run_unchecked(self, job: GitCommand, timeout_ms: int | None, timeout: float | None) -> GitOutput:
         if not self._is_git_available:
-            version = await self._execute(commands.VERSION_COMMAND, None)
+            version = await self._execute(commands.VERSION_COMMAND, None, timeout)
             if version.exit_code:
                 raise git_not_found(version)
             self._is_git_available = True
-        return await self._execute(job, timeout_ms)
+        return await self._execute(job, timeout_ms, timeout)
 
-    async def _execute(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
-        limit = timeout_ms or job.timeout_ms
+    async def _execute(self, job: GitCommand, timeout_ms: int | None, timeout: float | None) -> GitOutput:
+        limit = command_limit_ms(timeout_ms or job.timeout_ms, timeout)
         result = await self.session.command._execute(job.command, limit, None, dict(commands.GIT_ENVIRONMENT))
         return read_output(job, result)

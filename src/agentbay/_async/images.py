@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
-from .._concurrency import async_invoke, async_run_blocking, async_shield, async_sleep
+from .._concurrency import async_invoke, async_run_blocking, async_sleep
 from .._handles import Handle
 from .._local_files import LocalSource
 from .._local_images import BuildSource, archive_name, pack_folder
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.images import explain_build, explain_missing_action, job_error, to_image
-from .._transport.poll import poll_delays
+from .._transport.poll import LAST_POLL_SECONDS, poll_delays
 from .._transport.presigned import IDLE_TIMEOUT_SECONDS
 from .._wire import images as wire
 from ..errors import AgentBayError, WaitTimeoutError
@@ -25,6 +25,7 @@ from ..models.image import ImageInfo, ImageProgressCallback
 from ..models.image_recipe import Image
 from .callbacks import invoke_callback
 from .presigned import TransferSettings, send_file
+from .waiting import clean_up
 
 if TYPE_CHECKING:
     from .client import AsyncAgentBay
@@ -81,7 +82,7 @@ class AsyncImages(Handle):
         """
         deadline = _deadline(timeout)
         with explain_missing_action("images to pull", _INSTEAD):
-            reply = await self._client.call(wire.PullImage(reference=reference, name=name))
+            reply = await self._client.call(wire.PullImage(reference=reference, name=name), self._step(deadline))
         return await self._wait(reply.data_or_raise(), reference, progress, deadline)
 
     async def import_file(
@@ -112,7 +113,7 @@ class AsyncImages(Handle):
         deadline, local = _deadline(timeout), Path(path)
         with explain_missing_action("images to import", _INSTEAD):
             action = wire.ImportImage(name=name or archive_name(local), source=local.name)
-            job = (await self._client.call(action)).data_or_raise()
+            job = (await self._client.call(action, self._step(deadline))).data_or_raise()
         if await async_run_blocking(local.is_dir):
             with tempfile.TemporaryDirectory(prefix="agentbay-image-") as directory:
                 archive = Path(directory) / "image.tar"
@@ -174,7 +175,7 @@ class AsyncImages(Handle):
             target=target,
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
-            job = (await self._client.call(action)).data_or_raise()
+            job = (await self._client.call(action, self._step(deadline))).data_or_raise()
         try:
             with tempfile.TemporaryDirectory(prefix="agentbay-build-") as directory:
                 archive = Path(directory) / "context.tar"
@@ -182,10 +183,10 @@ class AsyncImages(Handle):
                 await self._send(job, archive, None, deadline)
             return await self._follow(job, on_output, deadline)
         except BaseException:
-            await async_shield(lambda: self._cancel_build(job))  # nobody waits for it any more
+            await clean_up(lambda: self._cancel_build(job))  # nobody waits for it any more
             raise
 
-    async def list(self) -> ImageList:
+    async def list(self, *, timeout: float | None = None) -> ImageList:
         """List the images of the runtime, the newest first.
 
         Raises:
@@ -193,11 +194,12 @@ class AsyncImages(Handle):
 
         Wire: ListImages
         """
-        with explain_missing_action("list of images", _INSTEAD):
-            reply = await self._client.call(wire.ListImages())
-        return [to_image(found) for found in reply.data or ()]
+        with time_limit(timeout):
+            with explain_missing_action("list of images", _INSTEAD):
+                reply = await self._client.call(wire.ListImages())
+            return [to_image(found) for found in reply.data or ()]
 
-    async def get(self, name: str) -> ImageInfo:
+    async def get(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Return an image by a name or its id.
 
         Raises:
@@ -206,10 +208,10 @@ class AsyncImages(Handle):
 
         Wire: GetImage
         """
-        with explain_missing_action("images of your own", _INSTEAD):
+        with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
             return to_image((await self._client.call(wire.GetImage(image=name))).data_or_raise())
 
-    async def remove(self, name: str) -> ImageInfo:
+    async def remove(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Remove a name and, with its last one, the image.
 
         Sessions that run it go on.
@@ -223,10 +225,10 @@ class AsyncImages(Handle):
 
         Wire: RemoveImage
         """
-        with explain_missing_action("images of your own", _INSTEAD):
+        with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
             return to_image((await self._client.call(wire.RemoveImage(image=name))).data_or_raise())
 
-    async def prune(self) -> ImageList:
+    async def prune(self, *, timeout: float | None = None) -> ImageList:
         """Remove the images that have no name left.
 
         Returns:
@@ -237,9 +239,10 @@ class AsyncImages(Handle):
 
         Wire: PruneImages
         """
-        with explain_missing_action("images of your own", _INSTEAD):
-            reply = await self._client.call(wire.PruneImages())
-        return [to_image(found) for found in reply.data or ()]
+        with time_limit(timeout):
+            with explain_missing_action("images of your own", _INSTEAD):
+                reply = await self._client.call(wire.PruneImages())
+            return [to_image(found) for found in reply.data or ()]
 
     @property
     def _client(self) -> AsyncTransport:
@@ -255,15 +258,20 @@ class AsyncImages(Handle):
             await send_file(settings, job.upload_url, source, f"upload of {archive.name}")
         except AgentBayError:
             # The answer to the upload may have been lost. Then the runtime has the archive, and takes no second one.
-            found = await self._describe(job)
+            found = await self._describe(job, deadline)
             if found.upload_url or found.state == "failed":
                 raise
         finally:
             source.close()
 
-    async def _describe(self, job: wire.ImageJobData, output_from: int | None = None) -> wire.ImageJobData:
+    def _step(self, deadline: Deadline) -> Deadline:
+        return deadline.capped(self._client.timeout, at_least=LAST_POLL_SECONDS)
+
+    async def _describe(
+        self, job: wire.ImageJobData, deadline: Deadline, output_from: int | None = None
+    ) -> wire.ImageJobData:
         action = wire.DescribeImageJob(job_id=job.job_id, output_from=output_from)
-        return (await self._client.call(action)).data_or_raise()
+        return (await self._client.call(action, self._step(deadline))).data_or_raise()
 
     async def _cancel_build(self, job: wire.ImageJobData) -> None:
         with suppress(AgentBayError):  # what happened before is what the caller must know
@@ -277,12 +285,12 @@ class AsyncImages(Handle):
         delays = poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_OUTPUT_POLL_SECONDS)
         for delay in delays:
             await async_sleep(delay)
-            job = await self._describe(job, job.output_end)
+            job = await self._describe(job, deadline, job.output_end)
             while job.output:
                 output.append(job.output)
                 if on_output is not None:
                     await invoke_callback(on_output, job.output)
-                job = await self._describe(job, job.output_end)
+                job = await self._describe(job, deadline, job.output_end)
             if job.image is not None:
                 return to_image(job.image)
             if job.state == "failed":
@@ -296,7 +304,7 @@ class AsyncImages(Handle):
         """Wait until a job has ended, and return its image."""
         for delay in poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_POLL_SECONDS):
             await async_sleep(delay)
-            job = await self._describe(job)
+            job = await self._describe(job, deadline)
             if progress is not None:
                 await async_invoke(progress, job.done, job.total)
             if job.image is not None:

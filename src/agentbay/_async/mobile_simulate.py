@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
 from .._concurrency import async_run_blocking
+from .._transport.deadline import time_limit
 from ..errors import AgentBayError, InvalidArgumentError
 from ..models.context import ContextSync, WhiteList
 from ..models.mobile import MobileSimulateConfig, MobileSimulateMode, MobileSimulateUploadResult
@@ -83,7 +84,7 @@ class AsyncMobileSimulateService:
             simulated_context_id=self.context_id if self.use_internal_context else None,
         )
 
-    async def has_mobile_info(self, context_sync: ContextSync) -> bool:
+    async def has_mobile_info(self, context_sync: ContextSync, *, timeout: float | None = None) -> bool:
         """Whether a context holds a description already.
 
         Raises:
@@ -92,16 +93,17 @@ class AsyncMobileSimulateService:
 
         Wire: DescribeContextFiles
         """
-        _check_sync(context_sync)
-        folder = f"{_directory_in(context_sync)}/"
-        found = await self.context_service._list_folder(context_sync.context_id, folder, _PAGE_SIZE)
-        if not any(entry.file_name == _FILE_NAME for entry in found):
-            return False
-        self._use_own_context(context_sync)
-        return True
+        with time_limit(timeout):
+            _check_sync(context_sync)
+            folder = f"{_directory_in(context_sync)}/"
+            found = await self.context_service._list_folder(context_sync.context_id, folder, _PAGE_SIZE)
+            if not any(entry.file_name == _FILE_NAME for entry in found):
+                return False
+            self._use_own_context(context_sync)
+            return True
 
     async def upload_mobile_info(
-        self, mobile_dev_info_content: str, context_sync: ContextSync | None = None
+        self, mobile_dev_info_content: str, context_sync: ContextSync | None = None, *, timeout: float | None = None
     ) -> MobileSimulateUploadResult:
         """Store the description of a device.
 
@@ -114,26 +116,27 @@ class AsyncMobileSimulateService:
 
         Wire: GetContext, GetContextFileUploadUrl
         """
-        _check_description(mobile_dev_info_content)
-        try:
-            if context_sync is None:
-                name = f"mobile_sim_{uuid.uuid4().hex}_{int(time.time())}"
-                made = (await self.context_service.get(name, create=True)).unwrap()
-                self.set_simulate_context_id(made.context_id)
-                path = f"{_INTERNAL_PATH}/{_FILE_NAME}"
-            else:
-                _check_sync(context_sync)
-                self._use_own_context(context_sync)
-                _choose_directory(context_sync)
-                # Two slashes, as the published client writes: a store that keeps them apart has it under this name.
-                path = f"{self.mobile_dev_info_path}//{_FILE_NAME}"
-            assert self.context_id is not None
-            await self._upload(self.context_id, path, mobile_dev_info_content)
-        except InvalidArgumentError:
-            raise
-        except AgentBayError as error:
-            return MobileSimulateUploadResult(success=False, error_message=str(error))
-        return MobileSimulateUploadResult(success=True, mobile_simulate_context_id=self.context_id)
+        with time_limit(timeout):
+            _check_description(mobile_dev_info_content)
+            try:
+                if context_sync is None:
+                    name = f"mobile_sim_{uuid.uuid4().hex}_{int(time.time())}"
+                    made = (await self.context_service.get(name, create=True)).unwrap()
+                    self.set_simulate_context_id(made.context_id)
+                    path = f"{_INTERNAL_PATH}/{_FILE_NAME}"
+                else:
+                    _check_sync(context_sync)
+                    self._use_own_context(context_sync)
+                    _choose_directory(context_sync)
+                    # Two slashes, as the published client writes: a store that keeps them apart has it under this name.
+                    path = f"{self.mobile_dev_info_path}//{_FILE_NAME}"
+                assert self.context_id is not None
+                await self._upload(self.context_id, path, mobile_dev_info_content)
+            except InvalidArgumentError:
+                raise
+            except AgentBayError as error:
+                return MobileSimulateUploadResult(success=False, error_message=str(error))
+            return MobileSimulateUploadResult(success=True, mobile_simulate_context_id=self.context_id)
 
     def _use_own_context(self, context_sync: ContextSync) -> None:
         self.context_id, self.context_sync = context_sync.context_id, context_sync

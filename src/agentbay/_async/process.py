@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .._arguments import checked_arguments, refusal
 from .._concurrency import AsyncSemaphore, async_sleep
 from .._handles import Handle
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.files import to_bytes
 from .._transport.poll import poll_delays
 from .._transport.processes import ProcessState
@@ -86,13 +86,13 @@ class AsyncProcess(Handle):
         pauses = PauseExtension(self._session._client, self._session.session_id, deadline)
         while self.exit_code is None:
             seconds = min(self._control.long_poll_seconds, max(deadline.remaining(), 0.0))
-            await self._poll_output("", 0, seconds, is_waiting=is_waiting)
+            await self._poll_output("", 0, seconds, is_waiting=is_waiting, deadline=deadline)
             is_waiting = True
             if self.exit_code is None and await pauses.is_over():
                 raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
 
-    async def show(self) -> None:
+    async def show(self, *, timeout: float | None = None) -> None:
         """Follow it to its end and display its output.
 
         It appears in the notebook's cell, or on the terminal.
@@ -102,14 +102,15 @@ class AsyncProcess(Handle):
 
         Wire: CallMcpTool/read_process_output, CallMcpTool/shell
         """
-        from .._display import write_to_stream
+        with time_limit(timeout):
+            from .._display import write_to_stream
 
-        # Incremental, because the end of a chunk may split a character.
-        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in _STREAMS}
-        async for name, data, done in self._follow(Deadline(math.inf)):
-            write_to_stream(name, decoders[name].decode(data, done))
+            # Incremental, because the end of a chunk may split a character.
+            decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in _STREAMS}
+            async for name, data, done in self._follow(Deadline(math.inf)):
+                write_to_stream(name, decoders[name].decode(data, done))
 
-    async def poll(self) -> int | None:
+    async def poll(self, *, timeout: float | None = None) -> int | None:
         """Return the exit code, or None if it still runs.
 
         Raises:
@@ -117,9 +118,10 @@ class AsyncProcess(Handle):
 
         Wire: CallMcpTool/wait_process, CallMcpTool/shell
         """
-        if self.exit_code is None:
-            await self._poll_output("", 0, 0.0)
-        return self.exit_code
+        with time_limit(timeout):
+            if self.exit_code is None:
+                await self._poll_output("", 0, 0.0)
+            return self.exit_code
 
     async def send_stdin(self, data: str | bytes, timeout: float | None = None) -> None:
         """Write to its standard input.
@@ -152,16 +154,17 @@ class AsyncProcess(Handle):
         finally:
             self._stdin_lock.release()
 
-    async def close_stdin(self) -> None:
+    async def close_stdin(self, *, timeout: float | None = None) -> None:
         """Close its standard input.
 
         Data that was sent before is still read. Calling it again does nothing.
 
         Wire: CallMcpTool/write_process_input, CallMcpTool/shell
         """
-        await self._control.close_input(self.id)
+        with time_limit(timeout):
+            await self._control.close_input(self.id)
 
-    async def signal(self, number: int) -> None:
+    async def signal(self, number: int, *, timeout: float | None = None) -> None:
         """Send a signal to its process group, if it still runs.
 
         Args:
@@ -169,18 +172,20 @@ class AsyncProcess(Handle):
 
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
-        if not 1 <= number <= _MAX_SIGNAL:
-            raise refusal("number", f"the number of a signal, 1 to {_MAX_SIGNAL}", number)
-        await self._control.signal(self.id, int(number))
+        with time_limit(timeout):
+            if not 1 <= number <= _MAX_SIGNAL:
+                raise refusal("number", f"the number of a signal, 1 to {_MAX_SIGNAL}", number)
+            await self._control.signal(self.id, int(number))
 
-    async def kill(self) -> None:
+    async def kill(self, *, timeout: float | None = None) -> None:
         """Kill its process group.
 
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
-        await self._control.signal(self.id, _SIGKILL)
+        with time_limit(timeout):
+            await self._control.signal(self.id, _SIGKILL)
 
-    async def remove(self) -> None:
+    async def remove(self, *, timeout: float | None = None) -> None:
         """Remove its output, which the session otherwise keeps to its end.
 
         Raises:
@@ -188,7 +193,8 @@ class AsyncProcess(Handle):
 
         Wire: CallMcpTool/remove_process, CallMcpTool/shell
         """
-        await self._control.remove(self.id)
+        with time_limit(timeout):
+            await self._control.remove(self.id)
 
     async def _follow(self, deadline: Deadline) -> AsyncIterator[tuple[str, bytes, bool]]:
         """Yield the output of both streams as it comes.
@@ -207,14 +213,16 @@ class AsyncProcess(Handle):
                     del offsets[name]
                 yield name, state.data, done
 
-    async def _poll_output(self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False) -> ProcessState:
+    async def _poll_output(
+        self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False, deadline: Deadline | None = None
+    ) -> ProcessState:
         """Wait for output beyond an offset, or for the end.
 
         Reading consumes nothing, so the call is repeated if its answer was lost. If the session is paused after the
         first call, or while the caller `is_waiting`, this waits for the end of the pause: another task or program can
-        end it.
+        end it. After the deadline nothing is repeated.
         """
-        retry_until = Deadline(_OUTPUT_RETRY_SECONDS)
+        retry_until = Deadline(_OUTPUT_RETRY_SECONDS) if deadline is None else deadline.capped(_OUTPUT_RETRY_SECONDS)
         for delay in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):
             try:
                 state = await self._control.follow(self.id, stream, offset, seconds)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .._transport.command_line import CommandLine
 from .._transport.deadline import Deadline
 from .._transport.processes import (
+    CANCEL_SECONDS,
     REPLY_MARGIN_SECONDS,
     ProcessEntry,
     ProcessState,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .session import AsyncSession
 
 _START_SECONDS = 25.0
-_CANCEL_SECONDS = 15.0
 _INPUT_BYTES, _RAW_INPUT_BYTES = 1 << 20, 8 << 20
 
 
@@ -97,7 +97,7 @@ class AsyncProcessTools:
     async def cancel(self, process_id: str) -> None:
         """Kill and remove a process, and let none start under its id any more."""
         call = wire.RemoveProcess(process_id=process_id, kill=True)
-        check_answer(await self._session._run_tool(call, timeout=_CANCEL_SECONDS))
+        check_answer(await self._session._run_tool(call, timeout=CANCEL_SECONDS))
 
     async def _call_and_wait(self, call: Tool, seconds: float, body: bytes | None = None) -> Reply[ToolReply]:
         limit = seconds + REPLY_MARGIN_SECONDS

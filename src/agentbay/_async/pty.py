@@ -9,7 +9,7 @@ from typing import Any
 from .._arguments import checked_arguments
 from .._transport.command import check_environment
 from .._transport.command_line import accepts_command_fields, make_command_line, silent_terminal_command
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._wire.converter import unstructure
 from .._wire.pty import PTY_TARGET, PtyAnswer, PtyCreate, PtyRef
 from .._wire.tools import Shell
@@ -38,6 +38,7 @@ class AsyncPty(AsyncBaseService):
         *,
         argv: Sequence[str] | None = None,
         echo: bool = True,
+        timeout: float | None = None,
     ) -> AsyncPtyHandle:
         """Start a program in a new terminal.
 
@@ -52,6 +53,7 @@ class AsyncPty(AsyncBaseService):
             timeout_s: Seconds it may take; None is 30.
             argv: A program and its arguments to run, instead of `shell`; nothing in them is expanded.
             echo: Whether the terminal shows what is typed. Programs that drive it seldom want that.
+            timeout: The same as `timeout_s`, and goes before it.
 
         Raises:
             InvalidArgumentError: There is both `argv` and `shell`, or no program in `argv`.
@@ -75,10 +77,13 @@ class AsyncPty(AsyncBaseService):
             listening=True,
             echo=False if not echo and knows_echo else None,
         )
-        deadline = Deadline(CALL_TIMEOUT_SECONDS if timeout_s is None else timeout_s)
+        limit = timeout_s if timeout is None else timeout
+        deadline = Deadline(CALL_TIMEOUT_SECONDS if limit is None else limit)
         return await self._attach("pty.create", wanted, AsyncPtyHandle("", self, on_data), deadline)
 
-    async def connect(self, pty_session_id: str, on_data: Callable[[bytes], object] | None = None) -> AsyncPtyHandle:
+    async def connect(
+        self, pty_session_id: str, on_data: Callable[[bytes], object] | None = None, *, timeout: float | None = None
+    ) -> AsyncPtyHandle:
         """Attach to an open terminal, which any client may have opened.
 
         Its recent output, where the service keeps it, comes first.
@@ -94,11 +99,12 @@ class AsyncPty(AsyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.connect
         """
-        wanted = PtyRef(pty_session_id=pty_session_id, listening=True)
-        handle = AsyncPtyHandle(pty_session_id, self, on_data)
-        return await self._attach("pty.connect", wanted, handle, Deadline(CALL_TIMEOUT_SECONDS))
+        with time_limit(timeout):
+            wanted = PtyRef(pty_session_id=pty_session_id, listening=True)
+            handle = AsyncPtyHandle(pty_session_id, self, on_data)
+            return await self._attach("pty.connect", wanted, handle, Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)))
 
-    async def list(self) -> builtins.list[PtySession]:
+    async def list(self, *, timeout: float | None = None) -> builtins.list[PtySession]:
         """List the session's terminals in the order of creation.
 
         Raises:
@@ -107,15 +113,16 @@ class AsyncPty(AsyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.list
         """
-        answer = await self._call("pty.list", {})
-        if answer.pty_sessions is None:
-            return [PtySession(found, 0, 0, "running") for found in answer.pty_session_ids]
-        return [
-            PtySession(found.pty_session_id, found.cols, found.rows, found.status, found.exit_code)
-            for found in answer.pty_sessions
-        ]
+        with time_limit(timeout):
+            answer = await self._call("pty.list", {})
+            if answer.pty_sessions is None:
+                return [PtySession(found, 0, 0, "running") for found in answer.pty_session_ids]
+            return [
+                PtySession(found.pty_session_id, found.cols, found.rows, found.status, found.exit_code)
+                for found in answer.pty_sessions
+            ]
 
-    async def kill(self, pty_session_id: str) -> None:
+    async def kill(self, pty_session_id: str, *, timeout: float | None = None) -> None:
         """Kill the program in a terminal and its child processes.
 
         Raises:
@@ -125,7 +132,8 @@ class AsyncPty(AsyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.kill
         """
-        await self._call("pty.kill", PtyRef(pty_session_id=pty_session_id))
+        with time_limit(timeout):
+            await self._call("pty.kill", PtyRef(pty_session_id=pty_session_id))
 
     async def _attach(self, method: str, wanted: object, handle: AsyncPtyHandle, deadline: Deadline) -> AsyncPtyHandle:
         link = await self.session.ws.websocket()
@@ -149,7 +157,7 @@ class AsyncPty(AsyncBaseService):
         data = {"method": method, "params": unstructure(params)}
         try:
             return parse_answer(
-                await link.call(PTY_TARGET, data, deadline or Deadline(CALL_TIMEOUT_SECONDS), on_answer)
+                await link.call(PTY_TARGET, data, deadline or Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)), on_answer)
             )
         except ToolError as error:
             missing = "not found" in error.message.lower()

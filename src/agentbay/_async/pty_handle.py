@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import checked_arguments
 from .._concurrency import AsyncSemaphore
 from .._handles import Handle
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._transport.files import to_bytes
 from .._websocket import AsyncEvent, AsyncQueue, AsyncWorker
 from .._wire import pty as wire
@@ -92,7 +92,7 @@ class AsyncPtyHandle(Handle):
         """
         return self._exit_code
 
-    async def send_input(self, data: bytes | str) -> None:
+    async def send_input(self, data: bytes | str, *, timeout: float | None = None) -> None:
         r"""Send input, as if typed.
 
         The return key is "\r" or "\n", Ctrl-C is "\x03". Where the service acknowledges input, this returns when the
@@ -105,28 +105,29 @@ class AsyncPtyHandle(Handle):
 
         Wire: WebSocket PTY_SERVER/pty.input
         """
-        whole = to_bytes(data, "data")
-        await self._check_connected()
-        if not self._acknowledges_input:
-            await self._pty._send("pty.input", self._make_input(whole))
-            return
-        deadline = Deadline(CALL_TIMEOUT_SECONDS)
-        if not await self._input_lock.acquire(deadline.remaining()):
-            raise deadline.exceeded_error(f"Input for the terminal {self._id}")
-        try:
-            for start in range(0, max(len(whole), 1), _INPUT_CHUNK_BYTES):
-                piece = whole[start : start + _INPUT_CHUNK_BYTES]
-                # The next piece waits for the acknowledgement of this one: back pressure by a program that reads
-                # slowly.
-                await self._pty._call("pty.input", self._make_input(piece, acknowledge=True))
-        finally:
-            self._input_lock.release()
+        with time_limit(timeout):
+            whole = to_bytes(data, "data")
+            await self._check_connected()
+            if not self._acknowledges_input:
+                await self._pty._send("pty.input", self._make_input(whole))
+                return
+            deadline = Deadline(limit_seconds(CALL_TIMEOUT_SECONDS))
+            if not await self._input_lock.acquire(deadline.remaining()):
+                raise deadline.exceeded_error(f"Input for the terminal {self._id}")
+            try:
+                for start in range(0, max(len(whole), 1), _INPUT_CHUNK_BYTES):
+                    piece = whole[start : start + _INPUT_CHUNK_BYTES]
+                    # The next piece waits for the acknowledgement of this one: back pressure by a program that reads
+                    # slowly.
+                    await self._pty._call("pty.input", self._make_input(piece, acknowledge=True))
+            finally:
+                self._input_lock.release()
 
     def _make_input(self, data: bytes, *, acknowledge: bool | None = None) -> wire.PtyInput:
         encoding, text = wire.encode_bytes(data)
         return wire.PtyInput(pty_session_id=self._id, encoding=encoding, data=text, acknowledge=acknowledge)
 
-    async def resize(self, cols: int, rows: int) -> None:
+    async def resize(self, cols: int, rows: int, *, timeout: float | None = None) -> None:
         """Change the size, and notify the program.
 
         Raises:
@@ -136,11 +137,12 @@ class AsyncPtyHandle(Handle):
 
         Wire: WebSocket PTY_SERVER/pty.resize
         """
-        await self._check_connected()
-        check_size(cols, rows)
-        await self._pty._send("pty.resize", wire.PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
+        with time_limit(timeout):
+            await self._check_connected()
+            check_size(cols, rows)
+            await self._pty._send("pty.resize", wire.PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
 
-    async def kill(self) -> None:
+    async def kill(self, *, timeout: float | None = None) -> None:
         """Kill the program and its child processes.
 
         `wait()` then returns its exit code.
@@ -152,28 +154,31 @@ class AsyncPtyHandle(Handle):
 
         Wire: WebSocket PTY_SERVER/pty.kill
         """
-        await self._check_connected()
-        await self._pty.kill(self._id)
+        with time_limit(timeout):
+            await self._check_connected()
+            await self._pty.kill(self._id)
 
-    async def wait(self, timeout_s: float | None = None) -> int:
+    async def wait(self, timeout_s: float | None = None, *, timeout: float | None = None) -> int:
         """Wait for the end and return the exit code.
 
         By then `on_data` has received all output.
 
         Args:
             timeout_s: Seconds to wait, without those for which the session is paused; None is as long as it takes.
+            timeout: The same as `timeout_s`, and goes before it.
 
         Raises:
             TimeoutError: It has not ended in time; it goes on.
             PtyError: The connection was lost, or closed, or the service reports a failure: the exit code is not known.
         """
-        pauses = self._limit(timeout_s)
+        limit = timeout_s if timeout is None else timeout
+        pauses = self._limit(limit)
         done = await _happens_in_time(self._ended, pauses)
         # A callback that calls `wait` would otherwise wait for its own end.
         if done and self._delivery_worker is not None and not self._delivery_worker.is_current():
             done = await _happens_in_time(self._callbacks_done, pauses)
         if not done:
-            raise DeadlineExceeded(f"The terminal {self._id} has not ended within {timeout_s:g} s.", action="wait")
+            raise DeadlineExceeded(f"The terminal {self._id} has not ended within {limit:g} s.", action="wait")
         if self._exit_code is None:
             raise await self._explained_error()
         return self._exit_code

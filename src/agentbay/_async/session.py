@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .._arguments import checked_arguments
 from .._handles import Handle
 from .._mcp_mounts import McpMounts
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._transport.sessions import label_error, parse_time, to_session_info
 from .._wire import sessions as wire
 from .._wire.contexts import SyncContext
@@ -117,15 +117,16 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
                 setattr(made, name, value)
         return made
 
-    async def delete(self, sync_context: bool = False) -> DeleteResult:
+    async def delete(self, sync_context: bool = False, *, timeout: float | None = None) -> DeleteResult:
         """Delete the session and wait until it is gone.
 
         Args:
             sync_context: Upload its contexts first. If that fails the session is deleted all the same, and the
                 failed result says so.
+            timeout: Seconds until it is gone; None is 300.
 
         Returns:
-            A failed result if the service refuses, or does not finish within 300 s.
+            A failed result if the service refuses, or does not finish in time.
 
         Raises:
             SessionError: If the request could not be made, or its answer could not be read.
@@ -133,13 +134,14 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: SyncContext, DeleteSessionAsync, GetSessionDetail
         """
         try:
-            return await self._delete(sync_context)
+            with time_limit(timeout):
+                return await self._delete(sync_context)
         except (TransportError, ReplyError) as error:
             raise self._wrap_error("delete", error) from error
 
     @folded(DeleteResult, only=(APIError, SessionError))
     async def _delete(self, sync_context: bool) -> DeleteResult:
-        deadline = Deadline(_DELETE_TIMEOUT_SECONDS)
+        deadline = Deadline(limit_seconds(_DELETE_TIMEOUT_SECONDS))
         # The error of the upload is kept until the end, because a caller who wants the session gone would otherwise be
         # left with one that runs.
         lost = await self._upload_contexts(deadline) if sync_context else None
@@ -177,13 +179,14 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         return SessionPauseResult(request_id=reply.request_id, success=True, status=status)
 
     @folded(SessionPauseResult)
-    async def pause_async(self) -> SessionPauseResult:
+    async def pause_async(self, *, timeout: float | None = None) -> SessionPauseResult:
         """Begin to pause the session, without waiting.
 
         Wire: PauseSessionAsync
         """
-        reply = await self._client.call(wire.PauseSessionAsync(session_id=self.session_id))
-        return SessionPauseResult(request_id=reply.request_id, success=True)
+        with time_limit(timeout):
+            reply = await self._client.call(wire.PauseSessionAsync(session_id=self.session_id))
+            return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
     async def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
@@ -203,28 +206,30 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         return SessionResumeResult(request_id=reply.request_id, success=True, status=status)
 
     @folded(SessionResumeResult)
-    async def resume_async(self) -> SessionResumeResult:
+    async def resume_async(self, *, timeout: float | None = None) -> SessionResumeResult:
         """Begin to resume the session, without waiting.
 
         Wire: ResumeSessionAsync
         """
-        reply = await self._client.call(wire.ResumeSessionAsync(session_id=self.session_id))
-        return SessionResumeResult(request_id=reply.request_id, success=True)
+        with time_limit(timeout):
+            reply = await self._client.call(wire.ResumeSessionAsync(session_id=self.session_id))
+            return SessionResumeResult(request_id=reply.request_id, success=True)
 
     beta_pause = pause
     beta_resume = resume
 
     @folded(OperationResult)
-    async def keep_alive(self) -> OperationResult:
+    async def keep_alive(self, *, timeout: float | None = None) -> OperationResult:
         """Count as activity, which restarts the idle time.
 
         Wire: RefreshSessionIdleTime
         """
-        reply = await self._client.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
-        return OperationResult(request_id=reply.request_id, success=True)
+        with time_limit(timeout):
+            reply = await self._client.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
+            return OperationResult(request_id=reply.request_id, success=True)
 
     @folded(OperationResult)
-    async def set_lifecycle(self, policy: LifecyclePolicy) -> OperationResult:
+    async def set_lifecycle(self, policy: LifecyclePolicy, *, timeout: float | None = None) -> OperationResult:
         """Change when the session ends by itself.
 
         Its idle time and its run time restart. Needs the local runtime.
@@ -237,39 +242,41 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: SetSessionLifecycle
         """
-        action = wire.SetSessionLifecycle(
-            session_id=self.session_id,
-            idle_release_timeout=policy.idle_release_timeout or None,
-            max_runtime=policy.max_runtime or None,
-            manual_release=policy.manual_release or None,
-        )
-        try:
-            reply = await self._client.call(action)
-        except APIError as error:
-            if error.code != _UNKNOWN_ACTION_CODE:
-                raise
-            refusal = NotSupportedError("This service cannot change when a session ends.", **error.context())
-            refusal.hint = "Create it with another lifecycle_policy, and call keep_alive() before its idle timeout."
-            raise refusal from error
-        self.expires_at = parse_time(reply.data_or_raise().expire_time)
-        return OperationResult(request_id=reply.request_id, success=True, data=self.expires_at)
+        with time_limit(timeout):
+            action = wire.SetSessionLifecycle(
+                session_id=self.session_id,
+                idle_release_timeout=policy.idle_release_timeout or None,
+                max_runtime=policy.max_runtime or None,
+                manual_release=policy.manual_release or None,
+            )
+            try:
+                reply = await self._client.call(action)
+            except APIError as error:
+                if error.code != _UNKNOWN_ACTION_CODE:
+                    raise
+                refusal = NotSupportedError("This service cannot change when a session ends.", **error.context())
+                refusal.hint = "Create it with another lifecycle_policy, and call keep_alive() before its idle timeout."
+                raise refusal from error
+            self.expires_at = parse_time(reply.data_or_raise().expire_time)
+            return OperationResult(request_id=reply.request_id, success=True, data=self.expires_at)
 
     @folded(SessionStatusResult)
-    async def get_status(self) -> SessionStatusResult:
+    async def get_status(self, *, timeout: float | None = None) -> SessionStatusResult:
         """Return the session's state, without counting as activity.
 
         Wire: GetSessionDetail
         """
-        try:
-            reply = await self._client.call(wire.GetSessionDetail(session_id=self.session_id))
-        except NotFoundError as error:
-            raise self._not_found_error(error) from error
-        result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
-        result.http_status_code, result.code = 200, reply.code
-        return result
+        with time_limit(timeout):
+            try:
+                reply = await self._client.call(wire.GetSessionDetail(session_id=self.session_id))
+            except NotFoundError as error:
+                raise self._not_found_error(error) from error
+            result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
+            result.http_status_code, result.code = 200, reply.code
+            return result
 
     @folded(OperationResult, only=(InvalidArgumentError,))
-    async def set_labels(self, labels: dict[str, str]) -> OperationResult:
+    async def set_labels(self, labels: dict[str, str], *, timeout: float | None = None) -> OperationResult:
         """Replace the session's labels.
 
         Args:
@@ -283,15 +290,16 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: SetLabel
         """
-        refused = label_error(labels)
-        if refused:
-            raise InvalidArgumentError(refused)
-        reply = await self._call_as_session_error(
-            wire.SetLabel(session_id=self.session_id, labels=labels), "set labels for"
-        )
-        return OperationResult(request_id=reply.request_id, success=True)
+        with time_limit(timeout):
+            refused = label_error(labels)
+            if refused:
+                raise InvalidArgumentError(refused)
+            reply = await self._call_as_session_error(
+                wire.SetLabel(session_id=self.session_id, labels=labels), "set labels for"
+            )
+            return OperationResult(request_id=reply.request_id, success=True)
 
-    async def get_labels(self) -> OperationResult:
+    async def get_labels(self, *, timeout: float | None = None) -> OperationResult:
         """Return the session's labels: `data` is a dict.
 
         Raises:
@@ -299,12 +307,13 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: GetLabel
         """
-        reply = await self._call_as_session_error(wire.GetLabel(session_id=self.session_id), "get labels for")
-        labels = reply.data.labels if reply.data is not None else {}
-        return OperationResult(request_id=reply.request_id, success=True, data=labels)
+        with time_limit(timeout):
+            reply = await self._call_as_session_error(wire.GetLabel(session_id=self.session_id), "get labels for")
+            labels = reply.data.labels if reply.data is not None else {}
+            return OperationResult(request_id=reply.request_id, success=True, data=labels)
 
     @folded(OperationResult, only=(SessionNotFoundError,))
-    async def info(self) -> OperationResult:
+    async def info(self, *, timeout: float | None = None) -> OperationResult:
         """Return how to view the session from outside: `data` is a `SessionInfo`.
 
         Returns:
@@ -315,16 +324,24 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: GetMcpResource
         """
-        try:
-            reply, found = await self._call_for_data(wire.GetMcpResource(session_id=self.session_id), "get info of")
-        except SessionError as error:
-            if isinstance(error.__cause__, NotFoundError):
-                raise self._not_found_error(error.__cause__) from error
-            raise
-        return OperationResult(request_id=reply.request_id, success=True, data=to_session_info(found, self.session_id))
+        with time_limit(timeout):
+            try:
+                reply, found = await self._call_for_data(wire.GetMcpResource(session_id=self.session_id), "get info of")
+            except SessionError as error:
+                if isinstance(error.__cause__, NotFoundError):
+                    raise self._not_found_error(error.__cause__) from error
+                raise
+            return OperationResult(
+                request_id=reply.request_id, success=True, data=to_session_info(found, self.session_id)
+            )
 
     async def get_link(
-        self, protocol_type: str | None = None, port: int | None = None, options: str | None = None
+        self,
+        protocol_type: str | None = None,
+        port: int | None = None,
+        options: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> OperationResult:
         """Make a URL for a port of the session.
 
@@ -341,15 +358,16 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
         Wire: GetLink
         """
-        action = wire.GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
-        reply, link = await self._call_for_data(action, "get link of")
-        if not link.url:
-            raise SessionError(
-                f"Failed to get link of session {self.session_id}: the answer has none",
-                action=reply.action,
-                request_id=reply.request_id,
-            )
-        return OperationResult(request_id=reply.request_id, success=True, data=link.url)
+        with time_limit(timeout):
+            action = wire.GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
+            reply, link = await self._call_for_data(action, "get link of")
+            if not link.url:
+                raise SessionError(
+                    f"Failed to get link of session {self.session_id}: the answer has none",
+                    action=reply.action,
+                    request_id=reply.request_id,
+                )
+            return OperationResult(request_id=reply.request_id, success=True, data=link.url)
 
     def get_token(self) -> str:
         """Return `token`, which programs should read instead.

@@ -54,7 +54,8 @@ class AsyncSessionCopies:
         """
         deadline = Deadline(timeout)
         with explain_missing_action("snapshots of sessions", _INSTEAD):
-            reply = await self.agent_bay.client.call(SnapshotSession(session_id=self.session_id, name=name))
+            action = SnapshotSession(session_id=self.session_id, name=name)
+            reply = await self.agent_bay.client.call(action, deadline.capped(self.agent_bay.timeout))
         return await self.agent_bay.images._wait(reply.data_or_raise(), f"The snapshot {name}", None, deadline)
 
     async def fork(self, count: int = 1, *, contexts: bool = False, timeout: float = 600.0) -> list[AsyncSession]:

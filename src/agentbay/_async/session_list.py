@@ -10,7 +10,7 @@ import attrs
 
 from .._arguments import checked_arguments
 from .._concurrency import AsyncMethod, async_paged
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.sessions import make_list_session, to_session_dict
 from ..errors import InvalidArgumentError
 from ..models.session import SessionListResult, SessionStatus
@@ -54,7 +54,7 @@ class AsyncSessionList:
     @property
     def timeout(self) -> float:
         """Seconds that an operation without a time limit of its own may take."""
-        return self.client.settings.timeout
+        return self.client.timeout
 
     @async_paged(dict[str, str])
     @folded(AsyncSessionPage)
@@ -65,6 +65,8 @@ class AsyncSessionList:
         limit: int | None = None,
         status: str | SessionStatus | None = None,
         image_id: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> SessionListResult:
         """List sessions that have not ended, one page at a time.
 
@@ -80,20 +82,21 @@ class AsyncSessionList:
 
         Wire: ListSession
         """
-        number = 1 if page is None else page
-        if number < 1:
-            raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
-        deadline = Deadline(self.timeout)
-        result = await self._list_page(labels, limit, status, image_id, "", deadline)
-        for _ in range(number - 1):
-            if not result.next_token:
-                error = InvalidArgumentError(
-                    f"Cannot reach page {page}: No more pages available", request_id=result.request_id
-                )
-                counts = {"max_results": result.max_results, "total_count": result.total_count}
-                return fold_error(self, AsyncSessionPage, error, **counts)
-            result = await self._list_page(labels, limit, status, image_id, result.next_token, deadline)
-        return result
+        with time_limit(timeout):
+            number = 1 if page is None else page
+            if number < 1:
+                raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
+            deadline = Deadline(self.timeout)
+            result = await self._list_page(labels, limit, status, image_id, "", timeout, deadline)
+            for _ in range(number - 1):
+                if not result.next_token:
+                    error = InvalidArgumentError(
+                        f"Cannot reach page {page}: No more pages available", request_id=result.request_id
+                    )
+                    counts = {"max_results": result.max_results, "total_count": result.total_count}
+                    return fold_error(self, AsyncSessionPage, error, **counts)
+                result = await self._list_page(labels, limit, status, image_id, result.next_token, timeout, deadline)
+            return result
 
     async def iter_sessions(
         self,
@@ -101,6 +104,8 @@ class AsyncSessionList:
         limit: int | None = None,
         status: str | SessionStatus | None = None,
         image_id: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> AsyncIterator[dict[str, str]]:
         """Iterate over all sessions that have not ended, one call per page.
 
@@ -109,6 +114,7 @@ class AsyncSessionList:
             limit: How many per page; None means 10.
             status: Only sessions in this state.
             image_id: Only sessions of this image.
+            timeout: Seconds that each call may take; None is the client's time limit.
 
         Yields:
             A dict per session, as in `SessionListResult.session_ids`.
@@ -118,7 +124,7 @@ class AsyncSessionList:
 
         Wire: ListSession
         """
-        async for item in await self._list_page(labels, limit, status, image_id, ""):
+        async for item in await self._list_page(labels, limit, status, image_id, "", timeout):
             yield item
 
     async def _list_page(
@@ -128,9 +134,11 @@ class AsyncSessionList:
         status: str | SessionStatus | None,
         image_id: str | None,
         token: str,
+        timeout: float | None,
         deadline: Deadline | None = None,
     ) -> AsyncSessionPage:
-        reply = await self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
+        with time_limit(timeout):
+            reply = await self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
         page = AsyncSessionPage(
             request_id=reply.request_id,
             success=True,
@@ -139,5 +147,5 @@ class AsyncSessionList:
             max_results=reply.max_results or limit or 10,
             total_count=reply.total_count,
         )
-        page._read_page = partial(self._list_page, labels, limit, status, image_id)
+        page._read_page = partial(self._list_page, labels, limit, status, image_id, timeout=timeout)
         return page

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .._concurrency import async_shield
 from .._wire.params import missing_options
 from ..errors import NotSupportedError
 from ..models.params import CreateSessionParams
+from .waiting import clean_up
 
 if TYPE_CHECKING:
     from .session import AsyncSession
@@ -44,5 +44,5 @@ async def give_missing_options(session: AsyncSession, params: CreateSessionParam
         if "envs" in missing:
             (await session.env.set(params.envs)).unwrap()
     except BaseException:
-        await async_shield(lambda: session.delete())
+        await clean_up(lambda: session.delete())
         raise

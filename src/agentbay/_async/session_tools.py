@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
 from .._concurrency import AsyncCallable
-from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
+from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts, time_limit
 from .._transport.tools import make_direct_call, read_metrics, takes_raw_calls, to_mcp_tools, tool_arguments
 from .._wire.key_names import normalize_arguments
 from .._wire.schema import Tool
@@ -46,7 +46,7 @@ class AsyncSessionTools(AsyncSessionMounts):
         """Seconds that an operation without a time limit of its own may take."""
         return self.agent_bay.timeout
 
-    async def list_mcp_tools(self, image_id: str | None = None) -> McpToolsResult:
+    async def list_mcp_tools(self, image_id: str | None = None, *, timeout: float | None = None) -> McpToolsResult:
         """List the tools that an image offers.
 
         Args:
@@ -58,10 +58,11 @@ class AsyncSessionTools(AsyncSessionMounts):
 
         Wire: ListMcpTools
         """
-        reply = await self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
-        mounted = self._mcp_mounts.tools() if image_id is None else []
-        tools = [*to_mcp_tools(reply.data or []), *mounted]
-        return McpToolsResult(request_id=reply.request_id, tools=tools, success=True)
+        with time_limit(timeout):
+            reply = await self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
+            mounted = self._mcp_mounts.tools() if image_id is None else []
+            tools = [*to_mcp_tools(reply.data or []), *mounted]
+            return McpToolsResult(request_id=reply.request_id, tools=tools, success=True)
 
     @folded(McpToolResult)
     async def call_mcp_tool(
@@ -71,6 +72,8 @@ class AsyncSessionTools(AsyncSessionMounts):
         read_timeout: int | None = None,
         connect_timeout: int | None = None,
         auto_gen_session: bool = False,
+        *,
+        timeout: float | None = None,
     ) -> McpToolResult:
         """Call a tool inside the session, or one of a mounted server.
 
@@ -80,6 +83,7 @@ class AsyncSessionTools(AsyncSessionMounts):
             read_timeout: Milliseconds to wait for the answer; None is the client's time limit.
             connect_timeout: Milliseconds to wait for a connection; None is the client's time limit.
             auto_gen_session: Passed to the service as it is.
+            timeout: Seconds the whole call may take; None is the sum of the two limits above.
 
         Returns:
             The tool's text in `data`. A failed result if the tool reports a failure, with the tool's own text.
@@ -88,7 +92,7 @@ class AsyncSessionTools(AsyncSessionMounts):
         """
         timeouts = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
         # The two limits bound single waits. Their sum bounds the call, so that its retries cannot add up beyond it.
-        deadline = Deadline(timeouts.total_seconds(self.timeout))
+        deadline = Deadline(timeouts.total_seconds(self.timeout) if timeout is None else timeout)
         request_id, action = "", CallMcpTool.spec.name
         if (mounted := self._mcp_mounts.find(tool_name)) is not None:
             tool = await self._call_mounted_tool(mounted, tool_name, args, deadline.remaining())
@@ -108,17 +112,24 @@ class AsyncSessionTools(AsyncSessionMounts):
 
     @folded(SessionMetricsResult)
     async def get_metrics(
-        self, read_timeout: int | None = None, connect_timeout: int | None = None
+        self,
+        read_timeout: int | None = None,
+        connect_timeout: int | None = None,
+        *,
+        timeout: float | None = None,
     ) -> SessionMetricsResult:
         """Measure the session's load.
 
         Args:
             read_timeout: Milliseconds to wait for the answer; None is the client's time limit.
             connect_timeout: Milliseconds to wait for a connection; None is the client's time limit.
+            timeout: Seconds the whole call may take; None is the sum of the two limits above.
 
         Wire: CallMcpTool/get_metrics
         """
-        result = (await self.call_mcp_tool(GetMetrics.tool, {}, read_timeout, connect_timeout)).unwrap()
+        result = (
+            await self.call_mcp_tool(GetMetrics.tool, {}, read_timeout, connect_timeout, timeout=timeout)
+        ).unwrap()
         raw, metrics = read_metrics(result.data)
         return SessionMetricsResult(request_id=result.request_id, success=True, metrics=metrics, raw=raw)
 

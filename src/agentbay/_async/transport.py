@@ -24,7 +24,7 @@ from .._concurrency import (
 )
 from .._transport.addresses import read_address
 from .._transport.connection_errors import CONNECTION_ERRORS, NothingSent, PoolExhausted, Unreadable, WaitTimedOut
-from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
+from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts, limit_seconds
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
 from .._transport.request import HttpRequest, make_direct_request, make_raw_request, make_rpc_request
 from .._transport.retry import retry_backoff
@@ -112,6 +112,11 @@ class AsyncTransport:
             view.max_retries = max_retries
         return view
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that a call without a deadline may take."""
+        return limit_seconds(self.settings.timeout)
+
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
             return
@@ -138,7 +143,7 @@ class AsyncTransport:
         Raises:
             AgentBayError: Typed by what happened; nothing that could be executed twice is sent twice.
         """
-        deadline = deadline or Deadline(self.settings.timeout)
+        deadline = deadline or Deadline(self.timeout)
         try:
             return await self._call_with_retries(action, deadline, timeouts, extend)
         # The service only says that the call is impossible. Users need to know that the session is paused or has ended.

@@ -40,6 +40,7 @@ from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile, mark_internal
 from ..errors import AgentBayError, FileError, PathNotFoundError
 from ..models.tree import TreeProgress, TreeReport
 from .callbacks import invoke_callback
+from .waiting import clean_up
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
@@ -359,7 +360,7 @@ class AsyncTreeTransfer:
         raise retry_until.exceeded_error(label)
 
     async def _run_tool(self, tool: Tool) -> str:
-        limit = max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)
+        limit = max(_CHUNK_TIMEOUT_SECONDS, self._session._client.settings.timeout)
         return file_text_or_raise(await self._session._run_tool(tool, timeout=limit))
 
     async def _run_raw_command(self, make_script: Callable[[], str], content: bytes = b"") -> tuple[bytes, int]:
@@ -424,5 +425,5 @@ async def transfer_tree(
             return await (work.push(delete) if way == "push" else work.pull(delete))
         except AgentBayError as error:
             # After a lost connection, the next transfer continues with the pieces that are there.
-            await work.discard(keeps_pieces=error.retryable)
+            await clean_up(partial(work.discard, keeps_pieces=error.retryable))
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.ui import check_image_format, read_apps, read_processes, read_screenshot
 from .._wire.schema import Tool
 from .._wire.ui_tools import GetInstalledApps, InputText, Screenshot, StartApp, StopAppByCmd, SystemScreenshot
@@ -18,7 +19,7 @@ class AsyncUiService(AsyncBaseService):
     """Base of `AsyncComputer` and `AsyncMobile`."""
 
     @folded(BoolResult)
-    async def input_text(self, text: str) -> BoolResult:
+    async def input_text(self, text: str, *, timeout: float | None = None) -> BoolResult:
         """Type text into whatever has the input focus.
 
         Args:
@@ -26,10 +27,13 @@ class AsyncUiService(AsyncBaseService):
 
         Wire: CallMcpTool/input_text
         """
-        return await self._run_bool(InputText(text=text))
+        with time_limit(timeout):
+            return await self._run_bool(InputText(text=text))
 
     @folded(ProcessListResult)
-    async def start_app(self, start_cmd: str, work_directory: str = "", activity: str = "") -> ProcessListResult:
+    async def start_app(
+        self, start_cmd: str, work_directory: str = "", activity: str = "", *, timeout: float | None = None
+    ) -> ProcessListResult:
         """Start an application.
 
         Args:
@@ -42,11 +46,12 @@ class AsyncUiService(AsyncBaseService):
 
         Wire: CallMcpTool/start_app
         """
-        call = StartApp(start_cmd=start_cmd, work_directory=work_directory or None, activity=activity or None)
-        return await self._list_processes(call)
+        with time_limit(timeout):
+            call = StartApp(start_cmd=start_cmd, work_directory=work_directory or None, activity=activity or None)
+            return await self._list_processes(call)
 
     @folded(AppOperationResult)
-    async def stop_app_by_cmd(self, stop_cmd: str) -> AppOperationResult:
+    async def stop_app_by_cmd(self, stop_cmd: str, *, timeout: float | None = None) -> AppOperationResult:
         """Stop an application.
 
         Args:
@@ -54,10 +59,11 @@ class AsyncUiService(AsyncBaseService):
 
         Wire: CallMcpTool/stop_app_by_cmd
         """
-        return await self._stop_app(StopAppByCmd(stop_cmd=stop_cmd))
+        with time_limit(timeout):
+            return await self._stop_app(StopAppByCmd(stop_cmd=stop_cmd))
 
     @folded(OperationResult)
-    async def screenshot(self) -> OperationResult:
+    async def screenshot(self, *, timeout: float | None = None) -> OperationResult:
         """Take a screenshot, which the service keeps in object storage for about an hour.
 
         Returns:
@@ -66,15 +72,17 @@ class AsyncUiService(AsyncBaseService):
 
         Wire: CallMcpTool/system_screenshot
         """
-        # Each kind of session has one of the two tools only, so the refusal names the other instead of failing there.
-        if self.session.link_url:
-            raise NotSupportedError(
-                "This cloud environment does not support `screenshot()`. Please use `beta_take_screenshot()` instead."
-            )
-        reply = await self.session._run_tool(SystemScreenshot())
-        return OperationResult(request_id=reply.request_id, success=True, data=text_or_raise(reply))
+        with time_limit(timeout):
+            # Each kind of session has one of the two tools only, so the refusal names the other.
+            if self.session.link_url:
+                raise NotSupportedError(
+                    "This cloud environment does not support `screenshot()`. "
+                    "Please use `beta_take_screenshot()` instead."
+                )
+            reply = await self.session._run_tool(SystemScreenshot())
+            return OperationResult(request_id=reply.request_id, success=True, data=text_or_raise(reply))
 
-    async def beta_take_screenshot(self, format: str = "png") -> ScreenshotResult:
+    async def beta_take_screenshot(self, format: str = "png", *, timeout: float | None = None) -> ScreenshotResult:
         """Take a screenshot and return the image.
 
         Args:
@@ -86,14 +94,16 @@ class AsyncUiService(AsyncBaseService):
 
         Wire: CallMcpTool/screenshot
         """
-        image_format = check_image_format(format)
-        if not self.session.link_url:
-            raise NotSupportedError(
-                "This cloud environment does not support `beta_take_screenshot()`. Please use `screenshot()` instead."
+        with time_limit(timeout):
+            image_format = check_image_format(format)
+            if not self.session.link_url:
+                raise NotSupportedError(
+                    "This cloud environment does not support `beta_take_screenshot()`. "
+                    "Please use `screenshot()` instead."
+                )
+            return await self._take_screenshot(
+                Screenshot(format=image_format), image_format, "Failed to take screenshot via MCP tool 'screenshot'"
             )
-        return await self._take_screenshot(
-            Screenshot(format=image_format), image_format, "Failed to take screenshot via MCP tool 'screenshot'"
-        )
 
     async def _take_screenshot(self, call: Tool, image_format: str, failure: str) -> ScreenshotResult:
         reply = await self.session._run_tool(call)

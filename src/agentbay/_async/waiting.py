@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .._concurrency import async_sleep
-from .._transport.deadline import Deadline
+from .._concurrency import AsyncCallable, async_shield, async_sleep
+from .._transport.deadline import Deadline, without_time_limit
 from .._transport.poll import poll_delays
 from .._transport.sessions import check_awaited_contexts
 from .._wire.contexts import GetContextInfo, SyncContext
@@ -92,7 +92,7 @@ async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Dea
     """
     for delay in poll_delays(deadline, first=0.02, factor=1.6, cap=1.0):
         try:
-            found = await client.call(GetSessionDetail(session_id=session_id), deadline.capped(client.settings.timeout))
+            found = await client.call(GetSessionDetail(session_id=session_id), deadline.capped(client.timeout))
             if found.data_or_raise().status in _ENDED_STATUSES:
                 return
         except NotFoundError:
@@ -119,7 +119,7 @@ async def wait_for_state(
     status = "unknown"
     for delay in poll_delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
         try:
-            found = await client.call(GetSession(session_id=session_id), deadline.capped(client.settings.timeout))
+            found = await client.call(GetSession(session_id=session_id), deadline.capped(client.timeout))
             status = found.data_or_raise().status
         except AgentBayError as error:
             if not error.retryable:
@@ -140,7 +140,7 @@ async def sync_contexts(client: AsyncTransport, action: SyncContext, deadline: D
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
     """
-    reply = await client.call(action, deadline.capped(client.settings.timeout))
+    reply = await client.call(action, deadline.capped(client.timeout))
     await wait_for_sync(client, action, deadline)
     return reply
 
@@ -189,7 +189,7 @@ async def poll_transfers(
         AgentBayError: If asking again would not help.
     """
     try:
-        found = await client.call(asked, deadline.capped(client.settings.timeout))
+        found = await client.call(asked, deadline.capped(client.timeout))
     except AgentBayError as error:
         if not error.retryable:
             raise
@@ -209,7 +209,7 @@ async def wait_for_contexts(
         if not missing:
             return None
         try:
-            found = await client.call(GetContextInfo(session_id=session_id), deadline.capped(client.settings.timeout))
+            found = await client.call(GetContextInfo(session_id=session_id), deadline.capped(client.timeout))
             missing, wrong = check_awaited_contexts(awaited, found.data_or_raise().transfers())
         except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]
@@ -221,3 +221,12 @@ async def wait_for_contexts(
     return SessionError(
         f"Session {session_id} was created, but contexts did not arrive in {deadline.seconds:g} s: {late}"
     )
+
+
+async def clean_up(undo: AsyncCallable[object]) -> None:
+    """Undo what an operation began, whatever ended it.
+
+    Neither a cancellation nor the time limit of the operation ends this.
+    """
+    with without_time_limit():
+        await async_shield(undo)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._concurrency import AsyncCallable, AsyncPerLoop, AsyncSemaphore, async_sleep
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, without_time_limit
 from .._transport.retry import retry_backoff
 from .._transport.ws_protocol import ExchangeEnded, ExchangeKind, PushMessage, make_frame
 from .._websocket import AsyncEvent, AsyncWebSocket, AsyncWorker, WebSocketEndpoint
@@ -88,14 +88,15 @@ class AsyncWsClient:
 
     async def call(self, target: str, data: dict[str, Any], timeout: float = CALL_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Send a request and return its answer, like `AsyncReconnectingWebSocket.call`."""
-        return await (await self.websocket()).call(target, data, Deadline(timeout))
+        return await (await self.websocket()).call(target, data, Deadline(limit_seconds(timeout)))
 
     async def stream(self, target: str, data: dict[str, Any], timeout: float) -> AsyncWsStream:
         """Send a request and return the stream of its events.
 
         Its end must come within `timeout` seconds.
         """
-        deadline = Deadline(timeout)
+        with without_time_limit():  # of the call that starts it, which it outlives
+            deadline = Deadline(timeout)
         extend = PauseExtension(self._session.agent_bay.client, self._session.session_id, deadline).extend
         return await (await self.websocket()).stream(target, data, deadline, extend)
 
@@ -191,11 +192,12 @@ class AsyncReconnectingWebSocket:
         Raises:
             AgentBayError: It could not be asked.
         """
-        connection = await self.ensure_connected(deadline)
+        starting = Deadline(deadline.remaining())
+        connection = await self.ensure_connected(starting)
         # Registered before it is sent, because the first event can arrive before `send` returns.
         frame, arrivals = connection.begin_exchange(ExchangeKind.STREAM, target, data)
         try:
-            await connection.send(frame, deadline)
+            await connection.send(frame, starting)
         except BaseException:
             connection.end_exchange(frame.id)
             raise

@@ -10,6 +10,8 @@ from functools import wraps
 from inspect import isawaitable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
+from .._transport.deadline import unlimited_context
+
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -164,7 +166,7 @@ def async_start_background(make: Callable[[], Coroutine[Any, Any, object]]) -> N
 
     It ends with the running loop at the latest.
     """
-    task = asyncio.get_running_loop().create_task(make())
+    task = asyncio.get_running_loop().create_task(make(), context=unlimited_context())
     _background_tasks.add(task)
     task.add_done_callback(_background_tasks.discard)
 

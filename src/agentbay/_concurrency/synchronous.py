@@ -12,6 +12,7 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
+from .._transport.deadline import unlimited_context
 from ..errors import BlockingCallWarning
 
 P = ParamSpec("P")
@@ -115,7 +116,7 @@ def sync_start_background(make: Callable[[], object]) -> None:
 
     It ends with the process at the latest.
     """
-    threading.Thread(target=make, name="agentbay-background", daemon=True).start()
+    threading.Thread(target=unlimited_context().run, args=(make,), name="agentbay-background", daemon=True).start()
 
 
 def sync_paged(items: type[T]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -21,6 +21,7 @@ from .._transport.agent import (
     read_task_id,
     read_termination,
 )
+from .._transport.deadline import time_limit
 from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, AgentError, ReplyError
@@ -45,23 +46,25 @@ class SyncTaskAgent(SyncBaseService):
     _status_tool: Callable[..., Tool]
     _end_tool: Callable[..., Tool]
 
-    def get_task_status(self, task_id: str) -> QueryResult:
+    def get_task_status(self, task_id: str, *, timeout: float | None = None) -> QueryResult:
         """Return the status of a task.
 
         Wire: CallMcpTool, the status tool of the agent
         """
-        found = self._query(task_id)
-        found.task_id = found.task_id or task_id
-        return found
+        with time_limit(timeout):
+            found = self._query(task_id)
+            found.task_id = found.task_id or task_id
+            return found
 
-    def terminate_task(self, task_id: str) -> ExecutionResult:
+    def terminate_task(self, task_id: str, *, timeout: float | None = None) -> ExecutionResult:
         """End a task.
 
         Wire: CallMcpTool, the termination tool of the agent
         """
-        ended = self._terminate(task_id)
-        ended.task_id = ended.task_id or task_id
-        return ended
+        with time_limit(timeout):
+            ended = self._terminate(task_id)
+            ended.task_id = ended.task_id or task_id
+            return ended
 
     @folded(QueryResult, task_status="failed")
     def _query(self, task_id: str) -> QueryResult:
@@ -124,12 +127,13 @@ class ComputerAgent(SyncTaskAgent):
     _status_tool, _end_tool = wire.ComputerTaskStatus, wire.ComputerTaskEnd
 
     @folded(ExecutionResult, task_status="failed")
-    def execute_task(self, task: str) -> ExecutionResult:
+    def execute_task(self, task: str, *, timeout: float | None = None) -> ExecutionResult:
         """Start a task and return its id in `task_id`.
 
         Wire: CallMcpTool/flux_execute_task
         """
-        return self._start(wire.ComputerTask(task=task))
+        with time_limit(timeout):
+            return self._start(wire.ComputerTask(task=task))
 
     def stream_task(
         self,
@@ -140,6 +144,8 @@ class ComputerAgent(SyncTaskAgent):
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
+        *,
+        timeout: float | None = None,
     ) -> TaskExecution:
         """Start a task, and report its events as they happen.
 
@@ -153,10 +159,11 @@ class ComputerAgent(SyncTaskAgent):
 
         Wire: WebSocket exec_task
         """
-        callbacks = SyncTaskCallbacks(
-            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-        )
-        return TaskExecution.follow(self, wire.ComputerTask(task=task), callbacks)
+        with time_limit(timeout):
+            callbacks = SyncTaskCallbacks(
+                on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+            )
+            return TaskExecution.follow(self, wire.ComputerTask(task=task), callbacks)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     def execute_task_and_wait(
@@ -197,7 +204,7 @@ class BrowserAgent(SyncTaskAgent):
         super().__init__(session)
         self.initialized = False
 
-    def initialize(self, option: BrowserOption | None = None) -> bool:
+    def initialize(self, option: BrowserOption | None = None, *, timeout: float | None = None) -> bool:
         """Start the browser.
 
         Returns:
@@ -205,8 +212,9 @@ class BrowserAgent(SyncTaskAgent):
 
         Wire: InitBrowser
         """
-        self.initialized = self.session.browser.initialize(option)
-        return self.initialized
+        with time_limit(timeout):
+            self.initialized = self.session.browser.initialize(option)
+            return self.initialized
 
     @folded(ExecutionResult, task_status="failed")
     def execute_task(
@@ -215,6 +223,8 @@ class BrowserAgent(SyncTaskAgent):
         use_vision: bool = False,
         output_schema: Any = None,
         full_page_screenshot: bool | None = False,
+        *,
+        timeout: float | None = None,
     ) -> ExecutionResult:
         """Start a task and return its id in `task_id`.
 
@@ -225,7 +235,8 @@ class BrowserAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/browser_use_execute_task
         """
-        return self._start(self._prepare(task, use_vision, output_schema, full_page_screenshot))
+        with time_limit(timeout):
+            return self._start(self._prepare(task, use_vision, output_schema, full_page_screenshot))
 
     def stream_task(
         self,
@@ -239,6 +250,8 @@ class BrowserAgent(SyncTaskAgent):
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
+        *,
+        timeout: float | None = None,
     ) -> TaskExecution:
         """Start a task, and report its events as they happen.
 
@@ -254,11 +267,12 @@ class BrowserAgent(SyncTaskAgent):
 
         Wire: WebSocket exec_task
         """
-        callbacks = SyncTaskCallbacks(
-            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-        )
-        call = self._prepare(task, use_vision, output_schema, full_page_screenshot)
-        return TaskExecution.follow(self, call, callbacks)
+        with time_limit(timeout):
+            callbacks = SyncTaskCallbacks(
+                on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+            )
+            call = self._prepare(task, use_vision, output_schema, full_page_screenshot)
+            return TaskExecution.follow(self, call, callbacks)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     def execute_task_and_wait(
@@ -334,6 +348,8 @@ class MobileAgent(SyncTaskAgent):
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
+        *,
+        timeout: float | None = None,
     ) -> TaskExecution:
         """Start a task, and return an object whose `wait()` waits for its end.
 
@@ -348,22 +364,23 @@ class MobileAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, or WebSocket exec_task
         """
-        call = wire.MobileTask(task=task, max_steps=max_steps)
-        callbacks = SyncTaskCallbacks(
-            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-        )
-        if callbacks:
-            return TaskExecution.follow(self, call, callbacks)
-        reply = self.session._run_tool(call)
-        text = text_or_raise(reply, AgentError)
-        try:
-            task_id = read_task_id(text)
-        except ReplyError:  # the task has ended, and this is what it found
-            ended = ExecutionResult(
-                request_id=reply.request_id, success=True, task_status="completed", task_result=text
+        with time_limit(timeout):
+            call = wire.MobileTask(task=task, max_steps=max_steps)
+            callbacks = SyncTaskCallbacks(
+                on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
             )
-            return TaskExecution.ended(self, ended)
-        return TaskExecution(task_id, _agent=self, _request_id=reply.request_id)
+            if callbacks:
+                return TaskExecution.follow(self, call, callbacks)
+            reply = self.session._run_tool(call)
+            text = text_or_raise(reply, AgentError)
+            try:
+                task_id = read_task_id(text)
+            except ReplyError:  # the task has ended, and this is what it found
+                ended = ExecutionResult(
+                    request_id=reply.request_id, success=True, task_status="completed", task_result=text
+                )
+                return TaskExecution.ended(self, ended)
+            return TaskExecution(task_id, _agent=self, _request_id=reply.request_id)
 
     @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     def execute_task_and_wait(

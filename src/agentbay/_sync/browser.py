@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._websocket import SyncQueue, SyncWorker
 from .._wire.browser_tools import NOTIFY_TARGET, StopChrome
 from .._wire.device_actions import GetCdpLink, InitBrowser
@@ -50,7 +50,7 @@ class Browser(SyncBaseService):
         self._delivery_worker: SyncWorker | None = None
         self._remove_listener: Callable[[], None] | None = None
 
-    def initialize(self, option: BrowserOption | None = None) -> bool:
+    def initialize(self, option: BrowserOption | None = None, *, timeout: float | None = None) -> bool:
         """Start the browser.
 
         Args:
@@ -61,14 +61,15 @@ class Browser(SyncBaseService):
 
         Wire: InitBrowser
         """
-        try:
-            self._start(option)
-        except AgentBayError as error:
-            if self.strict:
-                raise
-            _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
-            return False
-        return True
+        with time_limit(timeout):
+            try:
+                self._start(option)
+            except AgentBayError as error:
+                if self.strict:
+                    raise
+                _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
+                return False
+            return True
 
     init = initialize
 
@@ -87,7 +88,7 @@ class Browser(SyncBaseService):
             raise BrowserError("The service started no browser: its answer has no port", request_id=reply.request_id)
         self.endpoint_router_port, self._option, self._initialized = reply.data.port, option, True
 
-    def destroy(self) -> None:
+    def destroy(self, *, timeout: float | None = None) -> None:
         """Stop the browser, after which `initialize` starts another one.
 
         Raises:
@@ -95,12 +96,13 @@ class Browser(SyncBaseService):
 
         Wire: CallMcpTool/stopChrome
         """
-        self._require_initialized("Browser is not initialized. Cannot stop browser.")
-        try:
-            self.session._run_tool(StopChrome())
-        finally:
-            # Also after a failure: the state is then not known, and `initialize` must be possible.
-            self._initialized, self._option = False, None
+        with time_limit(timeout):
+            self._require_initialized("Browser is not initialized. Cannot stop browser.")
+            try:
+                self.session._run_tool(StopChrome())
+            finally:
+                # Also after a failure: the state is then not known, and `initialize` must be possible.
+                self._initialized, self._option = False, None
 
     def is_initialized(self) -> bool:
         """Whether `initialize` has started the browser."""
@@ -110,7 +112,7 @@ class Browser(SyncBaseService):
         """Return the options that the browser was started with."""
         return self._option
 
-    def get_endpoint_url(self) -> str:
+    def get_endpoint_url(self, *, timeout: float | None = None) -> str:
         """Return the WebSocket URL at which the browser speaks the DevTools protocol.
 
         Give it to Playwright's `connect_over_cdp`, and use the context that is there, `browser.contexts[0]`.
@@ -120,17 +122,19 @@ class Browser(SyncBaseService):
 
         Wire: GetCdpLink
         """
-        self._require_initialized("Browser is not initialized. Cannot access endpoint URL.")
-        try:
-            reply = self.session.agent_bay.client.call(GetCdpLink(session_id=self.session.session_id))
-            url = reply.data_or_raise().url
-        except AgentBayError as error:
-            raise BrowserError(
-                f"Failed to get endpoint URL from session: Failed to get CDP link: {error.message}", **error.context()
-            ) from error
-        if not url:
-            raise BrowserError("Failed to get endpoint URL from session: the answer has none")
-        return url
+        with time_limit(timeout):
+            self._require_initialized("Browser is not initialized. Cannot access endpoint URL.")
+            try:
+                reply = self.session.agent_bay.client.call(GetCdpLink(session_id=self.session.session_id))
+                url = reply.data_or_raise().url
+            except AgentBayError as error:
+                raise BrowserError(
+                    f"Failed to get endpoint URL from session: Failed to get CDP link: {error.message}",
+                    **error.context(),
+                ) from error
+            if not url:
+                raise BrowserError("Failed to get endpoint URL from session: the answer has none")
+            return url
 
     @cached_property
     def operator(self) -> BrowserOperator:
@@ -162,7 +166,7 @@ class Browser(SyncBaseService):
             raise InvalidArgumentError("Page cannot be None")
         return take_full_screenshot(page, full_page, options)
 
-    def register_callback(self, callback: BrowserCallback) -> bool:
+    def register_callback(self, callback: BrowserCallback, *, timeout: float | None = None) -> bool:
         """Call a function with each message of the browser.
 
         Args:
@@ -173,25 +177,26 @@ class Browser(SyncBaseService):
 
         Wire: WebSocket, pushes of wuying_cdp_mcp_server
         """
-        self._callback = callback
-        if self._remove_listener is not None:
+        with time_limit(timeout):
+            self._callback = callback
+            if self._remove_listener is not None:
+                return True
+            # The reader of the WebSocket may not run user code, so messages pass through a queue to a worker.
+            messages: SyncQueue[BrowserNotifyMessage | None] = SyncQueue()
+            try:
+                websocket = self.session.ws.websocket()
+                listener = Listener(
+                    NOTIFY_TARGET, lambda data: messages.put(read_message(data)), _log_lost, _stay_connected
+                )
+                self._remove_listener = websocket.add_listener(listener)
+                websocket.ensure_connected(Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)))
+            except AgentBayError as error:
+                self._stop_listening()
+                _logger.warning("Messages of the browser of %s cannot be heard: %s", self.session.session_id, error)
+                return False
+            self._messages = messages
+            self._delivery_worker = SyncWorker(self._deliver_messages)
             return True
-        # The reader of the WebSocket may not run user code, so messages pass through a queue to a worker.
-        messages: SyncQueue[BrowserNotifyMessage | None] = SyncQueue()
-        try:
-            websocket = self.session.ws.websocket()
-            listener = Listener(
-                NOTIFY_TARGET, lambda data: messages.put(read_message(data)), _log_lost, _stay_connected
-            )
-            self._remove_listener = websocket.add_listener(listener)
-            websocket.ensure_connected(Deadline(CALL_TIMEOUT_SECONDS))
-        except AgentBayError as error:
-            self._stop_listening()
-            _logger.warning("Messages of the browser of %s cannot be heard: %s", self.session.session_id, error)
-            return False
-        self._messages = messages
-        self._delivery_worker = SyncWorker(self._deliver_messages)
-        return True
 
     def unregister_callback(self) -> None:
         """Stop calling the function, after which another one can be registered."""
@@ -203,7 +208,7 @@ class Browser(SyncBaseService):
             self._delivery_worker.stop()
         self._messages = self._delivery_worker = None
 
-    def send_notify_message(self, notify_message: BrowserNotifyMessage) -> bool:
+    def send_notify_message(self, notify_message: BrowserNotifyMessage, *, timeout: float | None = None) -> bool:
         """Send a message to the browser.
 
         Returns:
@@ -211,15 +216,16 @@ class Browser(SyncBaseService):
 
         Wire: WebSocket, to wuying_cdp_mcp_server
         """
-        try:
-            websocket = self.session.ws.websocket()
-            websocket.send(NOTIFY_TARGET, write_message(notify_message))
-        except AgentBayError as error:
-            _logger.warning("The message to the browser of %s was not sent: %s", self.session.session_id, error)
-            return False
-        return True
+        with time_limit(timeout):
+            try:
+                websocket = self.session.ws.websocket()
+                websocket.send(NOTIFY_TARGET, write_message(notify_message))
+            except AgentBayError as error:
+                _logger.warning("The message to the browser of %s was not sent: %s", self.session.session_id, error)
+                return False
+            return True
 
-    def send_takeover_done(self, notify_id: int) -> bool:
+    def send_takeover_done(self, notify_id: int, *, timeout: float | None = None) -> bool:
         """Tell the browser that the person has done what was asked.
 
         Args:
@@ -230,7 +236,7 @@ class Browser(SyncBaseService):
         message = BrowserNotifyMessage(
             "call-for-user", notify_id, _TAKEOVER_DONE_CODE, "user handle done", "takeoverdone"
         )
-        return self.send_notify_message(message)
+        return self.send_notify_message(message, timeout=timeout)
 
     def _deliver_messages(self) -> None:
         # Kept, because a callback that is registered later gets a queue of its own.

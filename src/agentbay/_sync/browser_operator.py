@@ -18,7 +18,7 @@ from .._transport.browser import (
     read_task_id,
     write_observed_action,
 )
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, BrowserError
@@ -45,7 +45,7 @@ class BrowserOperator(SyncBaseService):
         super().__init__(session)
         self.browser = browser
 
-    def navigate(self, url: str) -> str:
+    def navigate(self, url: str, *, timeout: float | None = None) -> str:
         """Open a URL.
 
         Returns:
@@ -56,8 +56,9 @@ class BrowserOperator(SyncBaseService):
 
         Wire: CallMcpTool/page_use_navigate
         """
-        self._require_browser("navigate")
-        return self._call_text(wire.PageNavigate(url=url), "navigate", "Navigation failed")
+        with time_limit(timeout):
+            self._require_browser("navigate")
+            return self._call_text(wire.PageNavigate(url=url), "navigate", "Navigation failed")
 
     def screenshot(
         self,
@@ -90,7 +91,7 @@ class BrowserOperator(SyncBaseService):
         )
         return self._call_text(call, "call screenshot", "Screenshot failed")
 
-    def close(self) -> bool:
+    def close(self, *, timeout: float | None = None) -> bool:
         """End the work of the operator.
 
         Returns:
@@ -101,10 +102,13 @@ class BrowserOperator(SyncBaseService):
 
         Wire: CallMcpTool/page_use_close_session
         """
-        reply = self._run(wire.PageCloseSession(), "call close")
-        return not reply.data_or_raise().is_error
+        with time_limit(timeout):
+            reply = self._run(wire.PageCloseSession(), "call close")
+            return not reply.data_or_raise().is_error
 
-    def login(self, login_config: str, page: Any = None, use_vision: bool = False) -> ActResult:
+    def login(
+        self, login_config: str, page: Any = None, use_vision: bool = False, *, timeout: float | None = None
+    ) -> ActResult:
         """Log in.
 
         Args:
@@ -116,13 +120,18 @@ class BrowserOperator(SyncBaseService):
 
         Wire: CallMcpTool/page_use_login
         """
-        self._require_browser("login")
-        context_id, page_id = self._locate(page)
-        call = wire.PageLogin(login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision)
-        tool = (self._run(call, "call login")).data_or_raise()
-        return ActResult(not tool.is_error, tool.text)
+        with time_limit(timeout):
+            self._require_browser("login")
+            context_id, page_id = self._locate(page)
+            call = wire.PageLogin(
+                login_config=login_config, context_id=context_id, page_id=page_id, use_vision=use_vision
+            )
+            tool = (self._run(call, "call login")).data_or_raise()
+            return ActResult(not tool.is_error, tool.text)
 
-    def act(self, action_input: ActOptions | ObserveResult, page: Any = None) -> ActResult:
+    def act(
+        self, action_input: ActOptions | ObserveResult, page: Any = None, *, timeout: float | None = None
+    ) -> ActResult:
         """Do something on a page.
 
         Args:
@@ -133,25 +142,28 @@ class BrowserOperator(SyncBaseService):
 
         Wire: CallMcpTool/page_use_act_async, page_use_get_act_result
         """
-        self._require_browser("act")
-        context_id, page_id = self._locate(page)
-        if isinstance(action_input, ObserveResult):
-            options = ActOptions(write_observed_action(action_input))
-        else:
-            options = action_input
-        call = wire.PageAct(
-            context_id=context_id,
-            page_id=page_id,
-            action=options.action,
-            variables=options.variables,
-            use_vision=options.use_vision,
-            timeout=options.timeout,
-            trace_id=_make_trace_id(),
-        )
-        label = f"{options.action} timeout"
-        return self._follow("act", call, wire.PageActResult, read_act_result, options.timeout, label)
+        with time_limit(timeout):
+            self._require_browser("act")
+            context_id, page_id = self._locate(page)
+            if isinstance(action_input, ObserveResult):
+                options = ActOptions(write_observed_action(action_input))
+            else:
+                options = action_input
+            call = wire.PageAct(
+                context_id=context_id,
+                page_id=page_id,
+                action=options.action,
+                variables=options.variables,
+                use_vision=options.use_vision,
+                timeout=options.timeout,
+                trace_id=_make_trace_id(),
+            )
+            label = f"{options.action} timeout"
+            return self._follow("act", call, wire.PageActResult, read_act_result, options.timeout, label)
 
-    def observe(self, options: ObserveOptions, page: Any = None) -> tuple[bool, list[ObserveResult]]:
+    def observe(
+        self, options: ObserveOptions, page: Any = None, *, timeout: float | None = None
+    ) -> tuple[bool, list[ObserveResult]]:
         """Find elements of a page.
 
         Returns:
@@ -162,22 +174,25 @@ class BrowserOperator(SyncBaseService):
 
         Wire: CallMcpTool/page_use_observe_async, page_use_get_observe_result
         """
-        self._require_browser("observe")
-        context_id, page_id = self._locate(page)
-        call = wire.PageObserve(
-            context_id=context_id,
-            page_id=page_id,
-            instruction=options.instruction,
-            use_vision=options.use_vision,
-            selector=options.selector,
-            trace_id=_make_trace_id(),
-        )
-        found = self._follow(
-            "observe", call, wire.PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
-        )
-        return True, found
+        with time_limit(timeout):
+            self._require_browser("observe")
+            context_id, page_id = self._locate(page)
+            call = wire.PageObserve(
+                context_id=context_id,
+                page_id=page_id,
+                instruction=options.instruction,
+                use_vision=options.use_vision,
+                selector=options.selector,
+                trace_id=_make_trace_id(),
+            )
+            found = self._follow(
+                "observe", call, wire.PageObserveResult, read_observe_result, options.timeout, " Observe timeout"
+            )
+            return True, found
 
-    def extract(self, options: ExtractOptions[SchemaT], page: Any = None) -> tuple[bool, SchemaT]:
+    def extract(
+        self, options: ExtractOptions[SchemaT], page: Any = None, *, timeout: float | None = None
+    ) -> tuple[bool, SchemaT]:
         """Read data from a page.
 
         Returns:
@@ -188,27 +203,28 @@ class BrowserOperator(SyncBaseService):
 
         Wire: CallMcpTool/page_use_extract_async, page_use_get_extract_result
         """
-        self._require_browser("extract")
-        context_id, page_id = self._locate(page)
-        schema: Any = options.schema
-        call = wire.PageExtract(
-            context_id=context_id,
-            page_id=page_id,
-            instruction=options.instruction,
-            field_schema=f"schema: {json.dumps(schema.model_json_schema())}",
-            use_text_extract=options.use_text_extract,
-            use_vision=options.use_vision,
-            selector=options.selector,
-            max_page=options.max_page,
-            trace_id=_make_trace_id(),
-        )
+        with time_limit(timeout):
+            self._require_browser("extract")
+            context_id, page_id = self._locate(page)
+            schema: Any = options.schema
+            call = wire.PageExtract(
+                context_id=context_id,
+                page_id=page_id,
+                instruction=options.instruction,
+                field_schema=f"schema: {json.dumps(schema.model_json_schema())}",
+                use_text_extract=options.use_text_extract,
+                use_vision=options.use_vision,
+                selector=options.selector,
+                max_page=options.max_page,
+                trace_id=_make_trace_id(),
+            )
 
-        def read(text: str) -> SchemaT:
-            made: SchemaT = schema.model_validate_json(text)
-            return made
+            def read(text: str) -> SchemaT:
+                made: SchemaT = schema.model_validate_json(text)
+                return made
 
-        found = self._follow("extract", call, wire.PageExtractResult, read, options.timeout, " Extract timeout")
-        return True, found
+            found = self._follow("extract", call, wire.PageExtractResult, read, options.timeout, " Extract timeout")
+            return True, found
 
     def _follow(
         self,
@@ -220,12 +236,12 @@ class BrowserOperator(SyncBaseService):
         label: str,
     ) -> R:
         """Start a task, and ask for its outcome until there is one."""
-        limit = TASK_TIMEOUT_SECONDS if timeout is None else timeout
+        limit = limit_seconds(TASK_TIMEOUT_SECONDS) if timeout is None else timeout
         try:
             task_id = read_task_id(text_or_raise(self._run(call, what), BrowserError))
             deadline = Deadline(limit)
             while True:
-                sync_sleep(POLL_SECONDS)
+                sync_sleep(max(0.0, min(POLL_SECONDS, deadline.remaining())))
                 reply = self._run(poll(task_id=task_id), what)
                 tool = reply.data_or_raise()
                 if tool.error_code:  # a local runtime says so when nothing will come of it
@@ -234,7 +250,7 @@ class BrowserOperator(SyncBaseService):
                 if found is not None:
                     return found
                 if deadline.remaining() <= 0:
-                    raise BrowserError(f"Task {task_id}:{label} after {limit}s")
+                    raise BrowserError(f"Task {task_id}:{label} after {deadline.seconds:g}s")
         except (AgentBayError, ValueError) as error:  # pydantic's error is a ValueError
             if isinstance(error, AgentBayError):
                 raise BrowserError(f"Failed to {what}: {error.message}", **error.context()) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 from .._arguments import checked_arguments, recheck
 from .._concurrency import sync_shield
 from .._handles import Handle
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit, without_time_limit
 from .._transport.sessions import blank_label_error, check_session_id, estimate_times, parse_time, to_session_data
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
@@ -33,7 +33,7 @@ from .session import Session
 from .session_block import SyncSessionBlock
 from .session_list import SyncSessionList
 from .session_options import give_missing_options
-from .waiting import wait_for_contexts
+from .waiting import clean_up, wait_for_contexts
 
 if TYPE_CHECKING:
     import ssl
@@ -65,6 +65,7 @@ class AgentBay(SyncSessionList, Handle):
         env_file: File with such variables for those that the environment lacks; needs the extra `dotenv`.
         timeout: Seconds one operation may take, retries and their backoff included; None means 60, unless `cfg` or the
             environment says otherwise. Operations with a time limit of their own (a command, a pause) use that instead.
+            Every method takes a `timeout=` too, for all that it does.
         max_retries: How often a call is sent again that was never sent, was refused unprocessed, or is idempotent; 0 is
             never.
         http_client: An httpx client to send everything with; whoever made it closes it, and its own settings hold.
@@ -249,11 +250,14 @@ class AgentBay(SyncSessionList, Handle):
         self.client.close()
 
     @folded(SessionResult)
-    def create(self, params: CreateSessionParams | None = None) -> SessionResult[Session]:
+    def create(
+        self, params: CreateSessionParams | None = None, *, timeout: float | None = None
+    ) -> SessionResult[Session]:
         """Create a session and wait for the contexts it starts with.
 
         Args:
             params: Image, labels, contexts and more; None is all defaults.
+            timeout: Seconds until it can be used; None is the client's time limit, and 300 for its contexts.
 
         Returns:
             The session in `session`. If a context did not arrive, the result is a failed one that holds
@@ -261,7 +265,8 @@ class AgentBay(SyncSessionList, Handle):
 
         Wire: CreateMcpSession, GetContextInfo
         """
-        return self._create(CreateSessionParams() if params is None else params)
+        with time_limit(timeout):
+            return self._create(CreateSessionParams() if params is None else params)
 
     def _create(self, params: CreateSessionParams) -> SessionResult[Session]:
         recheck(params)
@@ -270,7 +275,7 @@ class AgentBay(SyncSessionList, Handle):
         image_id = params.image_id or ""
         if isinstance(image_id, Image):
             image_id = (self.images.build(image_id)).image_id
-        deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
+        deadline = Deadline(limit_seconds(_CREATE_TIMEOUT_SECONDS))
         try:
             action = make_create_session(params, self.region_id, image_id)
         except ValueError as error:
@@ -311,43 +316,46 @@ class AgentBay(SyncSessionList, Handle):
         session.created_at, session.expires_at = parse_time(facts.create_time), parse_time(facts.expire_time)
         return session
 
-    def session(self, params: CreateSessionParams | None = None) -> SyncSessionBlock:
+    def session(self, params: CreateSessionParams | None = None, *, timeout: float | None = None) -> SyncSessionBlock:
         """Create a session for a `with` block and delete it at the end.
 
         It is deleted whatever happens inside, also if the task is cancelled.
 
         Args:
             params: Image, labels, contexts and more; None is all defaults.
+            timeout: As for `create`.
 
         Raises:
             AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
                 goes before that, with a note about it.
         """
-        return SyncSessionBlock(self._session_block(params))
+        return SyncSessionBlock(self._session_block(params, timeout))
 
     @contextmanager
-    def _session_block(self, params: CreateSessionParams | None) -> Iterator[Session]:
+    def _session_block(self, params: CreateSessionParams | None, timeout: float | None) -> Iterator[Session]:
         # A cancellation while the answer is under way would leave a session that nobody can delete, since its id is in
         # the answer. `_create` also returns a session whose contexts are missing, where a strict `create` would lose
         # it.
-        result = sync_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
+        with time_limit(timeout):
+            result = sync_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
             yield result.unwrap().session
         # Not only Exception: CancelledError and KeyboardInterrupt must delete the session too.
         except BaseException as error:
             try:
-                sync_shield(lambda: self._delete_if_exists(result))
+                clean_up(lambda: self._delete_if_exists(result))
             except AgentBayError as lost:
                 # Raising here would hide the error of the block, which is the one that the program has to handle.
                 error.add_note(f"The session was not deleted either: {lost}")
             raise
-        sync_shield(lambda: self._delete_if_exists(result))
+        clean_up(lambda: self._delete_if_exists(result))
 
     def _delete_if_exists(self, result: SessionResult[Session]) -> None:
         if result.session is None:
             return
         try:
-            deleted = result.session.delete()
+            with without_time_limit():  # of the creation, whose result this deletes
+                deleted = result.session.delete()
         # A strict client raises this, any other returns it inside the failed result.
         except NotFoundError:
             return
@@ -355,7 +363,7 @@ class AgentBay(SyncSessionList, Handle):
             deleted.unwrap()
 
     @folded(SessionResult)
-    def get(self, session_id: str) -> SessionResult[Session]:
+    def get(self, session_id: str, *, timeout: float | None = None) -> SessionResult[Session]:
         """Find a session by its id.
 
         Returns:
@@ -363,25 +371,27 @@ class AgentBay(SyncSessionList, Handle):
 
         Wire: GetSession
         """
-        reply = self._call_get_session(session_id)
-        return SessionResult(
-            request_id=reply.request_id, success=True, session=self._make_session(reply.data_or_raise())
-        )
+        with time_limit(timeout):
+            reply = self._call_get_session(session_id)
+            return SessionResult(
+                request_id=reply.request_id, success=True, session=self._make_session(reply.data_or_raise())
+            )
 
     @folded(GetSessionResult)
-    def get_session(self, session_id: str) -> GetSessionResult:
+    def get_session(self, session_id: str, *, timeout: float | None = None) -> GetSessionResult:
         """Return everything the service knows about a session.
 
         Wire: GetSession
         """
-        reply = self._call_get_session(session_id)
-        return GetSessionResult(
-            request_id=reply.request_id,
-            http_status_code=200,
-            code=reply.code,
-            success=True,
-            data=to_session_data(reply.data_or_raise()),
-        )
+        with time_limit(timeout):
+            reply = self._call_get_session(session_id)
+            return GetSessionResult(
+                request_id=reply.request_id,
+                http_status_code=200,
+                code=reply.code,
+                success=True,
+                data=to_session_data(reply.data_or_raise()),
+            )
 
     def _call_get_session(self, session_id: str) -> Reply[SessionData]:
         try:
@@ -390,7 +400,9 @@ class AgentBay(SyncSessionList, Handle):
             message = f"Failed to get session {session_id}: Session {session_id} not found"
             raise SessionNotFoundError(message, **error.context()) from error
 
-    def delete(self, session: Session | str, sync_context: bool = False) -> DeleteResult:
+    def delete(
+        self, session: Session | str, sync_context: bool = False, *, timeout: float | None = None
+    ) -> DeleteResult:
         """Delete a session, like `session.delete()`.
 
         Args:
@@ -399,23 +411,23 @@ class AgentBay(SyncSessionList, Handle):
         """
         if isinstance(session, str):
             session = Session(self, check_session_id(session))
-        return session.delete(sync_context)
+        return session.delete(sync_context, timeout=timeout)
 
     def pause(self, session: Session, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause a session and wait, like `session.pause()`."""
         return session.pause(timeout, poll_interval)
 
-    def pause_async(self, session: Session) -> SessionPauseResult:
+    def pause_async(self, session: Session, *, timeout: float | None = None) -> SessionPauseResult:
         """Begin to pause a session, like `session.pause_async()`."""
-        return session.pause_async()
+        return session.pause_async(timeout=timeout)
 
     def resume(self, session: Session, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume a session and wait, like `session.resume()`."""
         return session.resume(timeout, poll_interval)
 
-    def resume_async(self, session: Session) -> SessionResumeResult:
+    def resume_async(self, session: Session, *, timeout: float | None = None) -> SessionResumeResult:
         """Begin to resume a session, like `session.resume_async()`."""
-        return session.resume_async()
+        return session.resume_async(timeout=timeout)
 
     beta_pause = pause
     beta_resume = resume

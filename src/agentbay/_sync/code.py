@@ -12,6 +12,7 @@ from .._handles import Handle
 from .._transport.code import make_run_code, read_code_result
 from .._transport.code_contexts import raise_if_failed, read_context, read_contexts, require_context_name
 from .._transport.code_stream import CodeEventCollector, make_interrupt_request, make_run_request
+from .._transport.deadline import time_limit
 from .._wire.frames import MAX_FRAME_BYTES
 from .._wire.tools import CreateCodeContext, ListCodeContexts, RemoveCodeContext, RestartCodeContext, RunCode
 from ..errors import AgentBayError, CodeError, ToolError
@@ -55,6 +56,7 @@ class Code(SyncBaseService):
         on_error: Callable[[object], object] | None = None,
         *,
         context: CodeContext | str | None = None,
+        timeout: float | None = None,
     ) -> EnhancedCodeExecutionResult:
         """Run a piece of code and wait for its end.
 
@@ -69,6 +71,7 @@ class Code(SyncBaseService):
             on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
                 could not be run.
             context: The context to run it in, or its name, instead of the one of a language.
+            timeout: The same as `timeout_s`, and goes before it.
 
         Returns:
             What the code wrote and showed. Code that fails is an answer: `success` is False, `error` says why, and
@@ -76,6 +79,7 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/run_code, or WebSocket run_code if streaming
         """
+        timeout_s = timeout_s if timeout is None else timeout
         if stream_beta:
             stream = self.stream(code, language, timeout_s, context=context)
             return self._run_with_callbacks(stream, on_stdout, on_stderr, on_error)
@@ -88,7 +92,13 @@ class Code(SyncBaseService):
     execute = run_code
 
     def stream(
-        self, code: str, language: str = "", timeout_s: float | None = 60, *, context: CodeContext | str | None = None
+        self,
+        code: str,
+        language: str = "",
+        timeout_s: float | None = 60,
+        *,
+        context: CodeContext | str | None = None,
+        timeout: float | None = None,
     ) -> CodeStream:
         """Run a piece of code and follow its events as it runs.
 
@@ -101,9 +111,12 @@ class Code(SyncBaseService):
 
         Wire: WebSocket run_code
         """
-        return CodeStream(self, make_run_code(code, language, timeout_s, context))
+        limit = timeout_s if timeout is None else timeout
+        return CodeStream(self, make_run_code(code, language, limit, context))
 
-    def create_context(self, language: str = "python", name: str | None = None) -> CodeContext:
+    def create_context(
+        self, language: str = "python", name: str | None = None, *, timeout: float | None = None
+    ) -> CodeContext:
         """Create a context with a running kernel of its own.
 
         Args:
@@ -116,12 +129,15 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/create_code_context, a tool of the local runtime's own
         """
-        call = CreateCodeContext(
-            language=make_run_code("", language).language or "", name=name and require_context_name(name)
-        )
-        return read_context(self.session._run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS))
+        with time_limit(timeout):
+            call = CreateCodeContext(
+                language=make_run_code("", language).language or "", name=name and require_context_name(name)
+            )
+            return read_context(
+                self.session._run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
+            )
 
-    def list_contexts(self) -> list[CodeContext]:
+    def list_contexts(self, *, timeout: float | None = None) -> list[CodeContext]:
         """List contexts that were created or used, in the order they began.
 
         The context of a language is listed once it was used.
@@ -131,9 +147,10 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/list_code_contexts, a tool of the local runtime's own
         """
-        return read_contexts(self.session._run_tool(ListCodeContexts()))
+        with time_limit(timeout):
+            return read_contexts(self.session._run_tool(ListCodeContexts()))
 
-    def restart_context(self, context: CodeContext | str) -> None:
+    def restart_context(self, context: CodeContext | str, *, timeout: float | None = None) -> None:
         """Restart a context, which loses all that was defined in it.
 
         Code that runs in it ends; the next code gets a new kernel.
@@ -147,9 +164,10 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/restart_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(self.session._run_tool(RestartCodeContext(name=require_context_name(context))))
+        with time_limit(timeout):
+            raise_if_failed(self.session._run_tool(RestartCodeContext(name=require_context_name(context))))
 
-    def remove_context(self, context: CodeContext | str) -> None:
+    def remove_context(self, context: CodeContext | str, *, timeout: float | None = None) -> None:
         """Remove a context and end the code that runs in it.
 
         Raises:
@@ -158,9 +176,12 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/remove_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(self.session._run_tool(RemoveCodeContext(name=require_context_name(context))))
+        with time_limit(timeout):
+            raise_if_failed(self.session._run_tool(RemoveCodeContext(name=require_context_name(context))))
 
-    def interrupt(self, language: str = "", *, context: CodeContext | str | None = None) -> bool:
+    def interrupt(
+        self, language: str = "", *, context: CodeContext | str | None = None, timeout: float | None = None
+    ) -> bool:
         """Interrupt the code that runs in a context.
 
         It does not matter which client started it. What was defined before is kept.
@@ -178,8 +199,9 @@ class Code(SyncBaseService):
 
         Wire: WebSocket interrupt_code, a method of the local runtime's own
         """
-        call = make_run_code("", language or (None if context else "python"), context=context)
-        return self._interrupt(call)
+        with time_limit(timeout):
+            call = make_run_code("", language or (None if context else "python"), context=context)
+            return self._interrupt(call)
 
     def _interrupt(self, call: RunCode) -> bool:
         try:

@@ -5,22 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 from collections.abc import Sequence
 
 from attrs import evolve
 
-from .._arguments import checked_arguments
-from .._concurrency import sync_shield
+from .._arguments import POSITIVE_AND_FINITE, checked_arguments
 from .._transport.command import (
     DEFAULT_COMMAND_TIMEOUT_MS,
     check_environment,
+    command_limit_ms,
     may_be_directory_failure,
     read_command_result,
 )
 from .._transport.command_line import CommandLine, make_command_line
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.file_errors import file_text_or_raise, make_file_error
 from .._transport.files import read_info
 from .._transport.processes import ProcessEntry, check_id, find_entry
@@ -32,11 +31,12 @@ from .command_lines import SyncCommandStream, OutputCallback, prepared
 from .error_boundary import folded
 from .process import Process, process_control
 from .service import SyncBaseService
+from .waiting import clean_up
 
 _COMMAND_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the command
 
 
-@checked_arguments("cwd", envs=None)
+@checked_arguments("cwd", envs=None, timeout=POSITIVE_AND_FINITE)
 class Command(SyncBaseService):
     """Run shell commands in a session.
 
@@ -55,6 +55,7 @@ class Command(SyncBaseService):
         merge_stderr: bool = False,
         on_stdout: OutputCallback | None = None,
         on_stderr: OutputCallback | None = None,
+        timeout: float | None = None,
     ) -> CommandResult:
         """Run a command and wait for its end.
 
@@ -66,6 +67,7 @@ class Command(SyncBaseService):
             stdin: What it can read, as text or bytes; None is nothing.
             merge_stderr: Put what it writes to standard error into `stdout`, in the order of writing.
             on_stdout, on_stderr: Called with each piece of output while it runs. What they raise is logged.
+            timeout: The same as `timeout_ms` in seconds, which goes before it.
 
         Returns:
             Exit code and output. A non-zero exit code is an answer: `success` is False and nothing is raised. If time
@@ -79,28 +81,26 @@ class Command(SyncBaseService):
         Wire: CallMcpTool/shell; with callbacks as for `start`; CallMcpTool/write_file for input, where shell takes none
         """
         line, checked = make_command_line(command, stdin, merge_stderr=merge_stderr), check_environment(envs)
+        limit = command_limit_ms(timeout_ms, timeout)
         if on_stdout is None and on_stderr is None:
-            return self._run_line(line, timeout_ms, cwd, checked)
+            return self._run_line(line, limit, cwd, checked)
         # without input of its own it would wait for some, as a background process does
         line = line if line.stdin is not None else evolve(line, stdin=b"")
         process = self._start(line, cwd, checked, line.text)
-        return SyncCommandStream(process, on_stdout, on_stderr).run(Deadline(_to_limit(timeout_ms) / 1000))
+        return SyncCommandStream(process, on_stdout, on_stderr).run(Deadline(limit / 1000))
 
-    def _execute(
-        self, command: str, timeout_ms: float | None, cwd: str | None, envs: dict[str, str] | None
-    ) -> CommandResult:
+    def _execute(self, command: str, timeout_ms: int, cwd: str | None, envs: dict[str, str] | None) -> CommandResult:
         return self._run_line(CommandLine(command), timeout_ms, cwd, check_environment(envs))
 
     def _run_line(
-        self, line: CommandLine, timeout_ms: float | None, cwd: str | None, envs: dict[str, str] | None
+        self, line: CommandLine, timeout_ms: int, cwd: str | None, envs: dict[str, str] | None
     ) -> CommandResult:
-        limit = _to_limit(timeout_ms)
         staging = Deadline(self.session.timeout)
         with prepared(self.session, line, Shell, staging) as ready:
-            call = Shell(command=ready.text, timeout_ms=limit, cwd=cwd, envs=envs, **ready.tool_fields())
+            call = Shell(command=ready.text, timeout_ms=timeout_ms, cwd=cwd, envs=envs, **ready.tool_fields())
             # The session kills the command first, so that its output so far still arrives here.
             reply = self.session._run_tool(
-                call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True
+                call, timeout=timeout_ms / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True
             )
             # An error here means that the command has not taken its input.
             result = read_command_result(reply)
@@ -127,6 +127,7 @@ class Command(SyncBaseService):
         *,
         stdin: str | bytes | None = None,
         merge_stderr: bool = False,
+        timeout: float | None = None,
     ) -> Process:
         """Start a command in the background.
 
@@ -146,8 +147,9 @@ class Command(SyncBaseService):
 
         Wire: CallMcpTool/start_process, CallMcpTool/shell
         """
-        line = make_command_line(command, stdin, merge_stderr=merge_stderr)
-        return self._start(line, cwd, check_environment(envs), line.text)
+        with time_limit(timeout):
+            line = make_command_line(command, stdin, merge_stderr=merge_stderr)
+            return self._start(line, cwd, check_environment(envs), line.text)
 
     def _start(self, line: CommandLine, cwd: str | None, envs: dict[str, str] | None, label: str) -> Process:
         """Start a command that lists show as `label`."""
@@ -163,7 +165,7 @@ class Command(SyncBaseService):
         except BaseException as error:
             # It may have been started all the same, and nobody would know its id.
             if not isinstance(error, AgentBayError) or isinstance(error, (ReplyError, TransportError)):
-                sync_shield(lambda: self._cancel_start(process_id))
+                clean_up(lambda: self._cancel_start(process_id))
             raise
         return Process(self.session, process_id, pid, command=label)
 
@@ -171,7 +173,7 @@ class Command(SyncBaseService):
         with contextlib.suppress(AgentBayError):  # what happened before is what the caller must know
             process_control(self.session).cancel(process_id)
 
-    def attach(self, process_id: str) -> Process:
+    def attach(self, process_id: str, *, timeout: float | None = None) -> Process:
         """Find a background process that any client started before.
 
         Args:
@@ -183,21 +185,18 @@ class Command(SyncBaseService):
 
         Wire: CallMcpTool/list_processes, CallMcpTool/shell
         """
-        return self._process(find_entry(process_control(self.session).list(), check_id(process_id)))
+        with time_limit(timeout):
+            return self._process(find_entry(process_control(self.session).list(), check_id(process_id)))
 
-    def list(self) -> list[Process]:
+    def list(self, *, timeout: float | None = None) -> list[Process]:
         """List the background processes of the session, the newest last.
 
         Those that have ended are there too, with their `exit_code`, until they are removed.
 
         Wire: CallMcpTool/list_processes, CallMcpTool/shell
         """
-        return [self._process(entry) for entry in process_control(self.session).list()]
+        with time_limit(timeout):
+            return [self._process(entry) for entry in process_control(self.session).list()]
 
     def _process(self, entry: ProcessEntry) -> Process:
         return Process(self.session, entry.id, entry.pid, command=entry.command, exit_code=entry.exit_code)
-
-
-def _to_limit(timeout_ms: float | None) -> int:
-    # The wire carries whole milliseconds. Rounding down could make 0 of a fraction.
-    return DEFAULT_COMMAND_TIMEOUT_MS if timeout_ms is None else math.ceil(timeout_ms)

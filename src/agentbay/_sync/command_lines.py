@@ -11,7 +11,6 @@ from collections.abc import Iterator, Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .._concurrency import sync_shield
 from .._transport.command import command_timeout_result, finished_command_result
 from .._transport.command_line import MAX_INPUT_BYTES, CommandLine, accepts_command_fields
 from .._transport.deadline import Deadline
@@ -21,7 +20,7 @@ from .._wire.tools import Shell, mark_internal
 from ..errors import AgentBayError
 from ..models.command import CommandResult
 from .callbacks import invoke_callback
-from .waiting import PauseExtension
+from .waiting import PauseExtension, clean_up
 
 if TYPE_CHECKING:
     from .process import Process
@@ -50,7 +49,7 @@ def prepared(session: Session, line: CommandLine, tool: type[Tool], deadline: De
         session.file_system._write_text(staged, text, "append", deadline)
         yield CommandLine(line.shell_text(staged))
     except BaseException:
-        sync_shield(lambda: _discard(session, staged))
+        clean_up(lambda: _discard(session, staged))
         raise
 
 
@@ -78,7 +77,7 @@ class SyncCommandStream:
         try:
             return self._follow(deadline)
         finally:
-            sync_shield(self._remove)
+            clean_up(self._remove)
 
     def _follow(self, deadline: Deadline) -> CommandResult:
         session = self._process._session

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.ui import check_choice, read_object, read_window, read_windows
 from .._wire import ui_tools as wire
 from .._wire.key_names import normalize_key
@@ -33,7 +34,9 @@ class Computer(SyncUiService):
     Coordinates are pixels from the upper left corner of the screen.
     """
 
-    def click_mouse(self, x: int, y: int, button: MouseButton | str = MouseButton.LEFT) -> BoolResult:
+    def click_mouse(
+        self, x: int, y: int, button: MouseButton | str = MouseButton.LEFT, *, timeout: float | None = None
+    ) -> BoolResult:
         """Click at a point.
 
         Raises:
@@ -41,18 +44,27 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/click_mouse
         """
-        return self._act(wire.ClickMouse(x=x, y=y, button=check_choice("button", button, _BUTTONS)))
+        with time_limit(timeout):
+            return self._act(wire.ClickMouse(x=x, y=y, button=check_choice("button", button, _BUTTONS)))
 
     @folded(BoolResult)
-    def move_mouse(self, x: int, y: int) -> BoolResult:
+    def move_mouse(self, x: int, y: int, *, timeout: float | None = None) -> BoolResult:
         """Move the mouse pointer to a point.
 
         Wire: CallMcpTool/move_mouse
         """
-        return self._run_bool(wire.MoveMouse(x=x, y=y))
+        with time_limit(timeout):
+            return self._run_bool(wire.MoveMouse(x=x, y=y))
 
     def drag_mouse(
-        self, from_x: int, from_y: int, to_x: int, to_y: int, button: MouseButton | str = MouseButton.LEFT
+        self,
+        from_x: int,
+        from_y: int,
+        to_x: int,
+        to_y: int,
+        button: MouseButton | str = MouseButton.LEFT,
+        *,
+        timeout: float | None = None,
     ) -> BoolResult:
         """Press a button at one point and release it at another.
 
@@ -61,11 +73,18 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/drag_mouse
         """
-        chosen = check_choice("button", button, _DRAG_BUTTONS)
-        return self._act(wire.DragMouse(from_x=from_x, from_y=from_y, to_x=to_x, to_y=to_y, button=chosen))
+        with time_limit(timeout):
+            chosen = check_choice("button", button, _DRAG_BUTTONS)
+            return self._act(wire.DragMouse(from_x=from_x, from_y=from_y, to_x=to_x, to_y=to_y, button=chosen))
 
     def scroll(
-        self, x: int, y: int, direction: ScrollDirection | str = ScrollDirection.UP, amount: int = 1
+        self,
+        x: int,
+        y: int,
+        direction: ScrollDirection | str = ScrollDirection.UP,
+        amount: int = 1,
+        *,
+        timeout: float | None = None,
     ) -> BoolResult:
         """Turn the mouse wheel at a point.
 
@@ -78,11 +97,12 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/scroll
         """
-        chosen = check_choice("direction", direction, _DIRECTIONS)
-        return self._act(wire.Scroll(x=x, y=y, direction=chosen, amount=amount))
+        with time_limit(timeout):
+            chosen = check_choice("direction", direction, _DIRECTIONS)
+            return self._act(wire.Scroll(x=x, y=y, direction=chosen, amount=amount))
 
     @folded(OperationResult)
-    def get_cursor_position(self) -> OperationResult:
+    def get_cursor_position(self, *, timeout: float | None = None) -> OperationResult:
         """Tell where the mouse pointer is.
 
         Returns:
@@ -90,12 +110,13 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_cursor_position
         """
-        reply = self.session._run_tool(wire.GetCursorPosition())
-        data = read_object(text_or_raise(reply), "cursor position")
-        return OperationResult(request_id=reply.request_id, success=True, data=data)
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.GetCursorPosition())
+            data = read_object(text_or_raise(reply), "cursor position")
+            return OperationResult(request_id=reply.request_id, success=True, data=data)
 
     @folded(BoolResult)
-    def press_keys(self, keys: list[str], hold: bool = False) -> BoolResult:
+    def press_keys(self, keys: list[str], hold: bool = False, *, timeout: float | None = None) -> BoolResult:
         """Press keys together.
 
         Args:
@@ -104,18 +125,20 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/press_keys
         """
-        return self._run_bool(wire.PressKeys(keys=keys, hold=hold))
+        with time_limit(timeout):
+            return self._run_bool(wire.PressKeys(keys=keys, hold=hold))
 
     @folded(BoolResult)
-    def release_keys(self, keys: list[str]) -> BoolResult:
+    def release_keys(self, keys: list[str], *, timeout: float | None = None) -> BoolResult:
         """Release keys that are held down.
 
         Wire: CallMcpTool/release_keys
         """
-        return self._run_bool(wire.ReleaseKeys(keys=[normalize_key(key) for key in keys]))
+        with time_limit(timeout):
+            return self._run_bool(wire.ReleaseKeys(keys=[normalize_key(key) for key in keys]))
 
     @folded(OperationResult)
-    def get_screen_size(self) -> OperationResult:
+    def get_screen_size(self, *, timeout: float | None = None) -> OperationResult:
         """Measure the screen.
 
         Returns:
@@ -123,12 +146,13 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_screen_size
         """
-        reply = self.session._run_tool(wire.GetScreenSize())
-        data = read_object(text_or_raise(reply), "screen size")
-        return OperationResult(request_id=reply.request_id, success=True, data=data)
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.GetScreenSize())
+            data = read_object(text_or_raise(reply), "screen size")
+            return OperationResult(request_id=reply.request_id, success=True, data=data)
 
     @folded(WindowListResult)
-    def list_root_windows(self, timeout_ms: int = 3000) -> WindowListResult:
+    def list_root_windows(self, timeout_ms: int = 3000, *, timeout: float | None = None) -> WindowListResult:
         """List the top-level windows.
 
         Args:
@@ -136,89 +160,104 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/list_root_windows
         """
-        reply = self.session._run_tool(wire.ListRootWindows(timeout_ms=timeout_ms))
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.ListRootWindows(timeout_ms=timeout_ms))
         windows = read_windows(text_or_raise(reply))
         return WindowListResult(request_id=reply.request_id, success=True, windows=windows)
 
     @folded(WindowInfoResult)
-    def get_active_window(self) -> WindowInfoResult:
+    def get_active_window(self, *, timeout: float | None = None) -> WindowInfoResult:
         """Return the window that has the input focus.
 
         Wire: CallMcpTool/get_active_window
         """
-        reply = self.session._run_tool(wire.GetActiveWindow())
-        window = read_window(text_or_raise(reply))
-        return WindowInfoResult(request_id=reply.request_id, success=True, window=window)
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.GetActiveWindow())
+            window = read_window(text_or_raise(reply))
+            return WindowInfoResult(request_id=reply.request_id, success=True, window=window)
 
     @folded(BoolResult)
-    def activate_window(self, window_id: int) -> BoolResult:
+    def activate_window(self, window_id: int, *, timeout: float | None = None) -> BoolResult:
         """Raise a window and give it the input focus.
 
         Wire: CallMcpTool/activate_window
         """
-        return self._run_bool(wire.ActivateWindow(window_id=window_id))
+        with time_limit(timeout):
+            return self._run_bool(wire.ActivateWindow(window_id=window_id))
 
     @folded(BoolResult)
-    def close_window(self, window_id: int) -> BoolResult:
+    def close_window(self, window_id: int, *, timeout: float | None = None) -> BoolResult:
         """Close a window.
 
         Wire: CallMcpTool/close_window
         """
-        return self._run_bool(wire.CloseWindow(window_id=window_id))
+        with time_limit(timeout):
+            return self._run_bool(wire.CloseWindow(window_id=window_id))
 
     @folded(BoolResult)
-    def maximize_window(self, window_id: int) -> BoolResult:
+    def maximize_window(self, window_id: int, *, timeout: float | None = None) -> BoolResult:
         """Maximize a window.
 
         Wire: CallMcpTool/maximize_window
         """
-        return self._run_bool(wire.MaximizeWindow(window_id=window_id))
+        with time_limit(timeout):
+            return self._run_bool(wire.MaximizeWindow(window_id=window_id))
 
     @folded(BoolResult)
-    def minimize_window(self, window_id: int) -> BoolResult:
+    def minimize_window(self, window_id: int, *, timeout: float | None = None) -> BoolResult:
         """Minimize a window.
 
         Wire: CallMcpTool/minimize_window
         """
-        return self._run_bool(wire.MinimizeWindow(window_id=window_id))
+        with time_limit(timeout):
+            return self._run_bool(wire.MinimizeWindow(window_id=window_id))
 
     @folded(BoolResult)
-    def restore_window(self, window_id: int) -> BoolResult:
+    def restore_window(self, window_id: int, *, timeout: float | None = None) -> BoolResult:
         """Restore a window that is minimized, maximized or fullscreen.
 
         Wire: CallMcpTool/restore_window
         """
-        return self._run_bool(wire.RestoreWindow(window_id=window_id))
+        with time_limit(timeout):
+            return self._run_bool(wire.RestoreWindow(window_id=window_id))
 
     @folded(BoolResult)
-    def fullscreen_window(self, window_id: int) -> BoolResult:
+    def fullscreen_window(self, window_id: int, *, timeout: float | None = None) -> BoolResult:
         """Show a window on the whole screen.
 
         Wire: CallMcpTool/fullscreen_window
         """
-        return self._run_bool(wire.FullscreenWindow(window_id=window_id))
+        with time_limit(timeout):
+            return self._run_bool(wire.FullscreenWindow(window_id=window_id))
 
     @folded(BoolResult)
-    def resize_window(self, window_id: int, width: int, height: int) -> BoolResult:
+    def resize_window(self, window_id: int, width: int, height: int, *, timeout: float | None = None) -> BoolResult:
         """Set the size of a window, in pixels.
 
         Wire: CallMcpTool/resize_window
         """
-        return self._run_bool(wire.ResizeWindow(window_id=window_id, width=width, height=height))
+        with time_limit(timeout):
+            return self._run_bool(wire.ResizeWindow(window_id=window_id, width=width, height=height))
 
     @folded(BoolResult)
-    def focus_mode(self, on: bool) -> BoolResult:
+    def focus_mode(self, on: bool, *, timeout: float | None = None) -> BoolResult:
         """Switch focus mode on or off.
 
         In focus mode other programs cannot take the input focus.
 
         Wire: CallMcpTool/focus_mode
         """
-        return self._run_bool(wire.FocusMode(on=on))
+        with time_limit(timeout):
+            return self._run_bool(wire.FocusMode(on=on))
 
     @folded(InstalledAppListResult)
     def get_installed_apps(
-        self, start_menu: bool = True, desktop: bool = False, ignore_system_apps: bool = True
+        self,
+        start_menu: bool = True,
+        desktop: bool = False,
+        ignore_system_apps: bool = True,
+        *,
+        timeout: float | None = None,
     ) -> InstalledAppListResult:
         """List the applications that can be started.
 
@@ -229,31 +268,35 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_installed_apps
         """
-        return self._list_apps(start_menu, desktop, ignore_system_apps)
+        with time_limit(timeout):
+            return self._list_apps(start_menu, desktop, ignore_system_apps)
 
     @folded(ProcessListResult)
-    def list_visible_apps(self) -> ProcessListResult:
+    def list_visible_apps(self, *, timeout: float | None = None) -> ProcessListResult:
         """List the processes that have a visible window.
 
         Wire: CallMcpTool/list_visible_apps
         """
-        return self._list_processes(wire.ListVisibleApps())
+        with time_limit(timeout):
+            return self._list_processes(wire.ListVisibleApps())
 
     @folded(AppOperationResult)
-    def stop_app_by_pname(self, pname: str) -> AppOperationResult:
+    def stop_app_by_pname(self, pname: str, *, timeout: float | None = None) -> AppOperationResult:
         """Stop the processes of a name.
 
         Wire: CallMcpTool/stop_app_by_pname
         """
-        return self._stop_app(wire.StopAppByPname(pname=pname))
+        with time_limit(timeout):
+            return self._stop_app(wire.StopAppByPname(pname=pname))
 
     @folded(AppOperationResult)
-    def stop_app_by_pid(self, pid: int) -> AppOperationResult:
+    def stop_app_by_pid(self, pid: int, *, timeout: float | None = None) -> AppOperationResult:
         """Stop a process by its id.
 
         Wire: CallMcpTool/stop_app_by_pid
         """
-        return self._stop_app(wire.StopAppByPid(pid=pid))
+        with time_limit(timeout):
+            return self._stop_app(wire.StopAppByPid(pid=pid))
 
     @folded(BoolResult)
     def _act(self, call: wire.ClickMouse | wire.DragMouse | wire.Scroll) -> BoolResult:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from .._arguments import checked_arguments
 from .._concurrency import sync_sleep
 from .._transport.contexts import to_context
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
+from .._transport.poll import LAST_POLL_SECONDS
 from .._wire.context_store import (
     ClearContext,
     DeleteContext,
@@ -51,21 +52,25 @@ class ContextService(SyncContextFiles):
         self.agent_bay = agent_bay
 
     @folded(ContextListResult)
-    def list(self, params: ContextListParams | None = None) -> ContextListResult:
+    def list(self, params: ContextListParams | None = None, *, timeout: float | None = None) -> ContextListResult:
         """List contexts, one page at a time.
 
         To read all, use `iter_contexts`.
 
         Wire: ListContexts
         """
-        return self._list_page(params or ContextListParams())
+        with time_limit(timeout):
+            return self._list_page(params or ContextListParams())
 
-    def iter_contexts(self, limit: int | None = None, session_id: str | None = None) -> Iterator[Context]:
+    def iter_contexts(
+        self, limit: int | None = None, session_id: str | None = None, *, timeout: float | None = None
+    ) -> Iterator[Context]:
         """Iterate over all contexts, one call per page.
 
         Args:
             limit: How many per page; None means 10.
             session_id: Only those of this session.
+            timeout: Seconds that each call may take; None is the client's time limit.
 
         Raises:
             AgentBayError: If a page cannot be read.
@@ -74,7 +79,8 @@ class ContextService(SyncContextFiles):
         """
         token: str | None = None
         while True:
-            page = self._list_page(ContextListParams(limit, token, session_id))
+            with time_limit(timeout):
+                page = self._list_page(ContextListParams(limit, token, session_id))
             for context in page.contexts:
                 yield context
             token = page.next_token
@@ -98,7 +104,14 @@ class ContextService(SyncContextFiles):
             total_count=reply.total_count,
         )
 
-    def get(self, name: str | None = None, create: bool = False, context_id: str | None = None) -> ContextResult:
+    def get(
+        self,
+        name: str | None = None,
+        create: bool = False,
+        context_id: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> ContextResult:
         """Find a context by its name or its id.
 
         Args:
@@ -114,21 +127,23 @@ class ContextService(SyncContextFiles):
 
         Wire: GetContext
         """
-        if name is None and context_id is None:
-            raise InvalidArgumentError("Either context_id or name must be provided")
-        if create and context_id:
-            raise InvalidArgumentError("context_id cannot be used together with create=True")
-        return self._get(name, create, context_id)
+        with time_limit(timeout):
+            if name is None and context_id is None:
+                raise InvalidArgumentError("Either context_id or name must be provided")
+            if create and context_id:
+                raise InvalidArgumentError("context_id cannot be used together with create=True")
+            return self._get(name, create, context_id)
 
     @folded(ContextResult)
-    def create(self, name: str) -> ContextResult:
+    def create(self, name: str, *, timeout: float | None = None) -> ContextResult:
         """Create a context, or find the one of that name.
 
         Wire: GetContext
         """
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidArgumentError("name is required")
-        return self._find_context(name, True, None)
+        with time_limit(timeout):
+            if not isinstance(name, str) or not name.strip():
+                raise InvalidArgumentError("name is required")
+            return self._find_context(name, True, None)
 
     @folded(ContextResult)
     def _get(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
@@ -158,7 +173,7 @@ class ContextService(SyncContextFiles):
         return reply
 
     @folded(OperationResult, unless_http_error=True, data=False)
-    def update(self, context: Context) -> OperationResult:
+    def update(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Rename a context to the name that `context` has now.
 
         Raises:
@@ -166,11 +181,12 @@ class ContextService(SyncContextFiles):
 
         Wire: ModifyContext
         """
-        reply = self._client.call(ModifyContext(id=context.id, name=context.name))
-        return OperationResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            reply = self._client.call(ModifyContext(id=context.id, name=context.name))
+            return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(OperationResult, unless_http_error=True, data=False)
-    def delete(self, context: Context) -> OperationResult:
+    def delete(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Delete a context and its files.
 
         Raises:
@@ -178,8 +194,9 @@ class ContextService(SyncContextFiles):
 
         Wire: DeleteContext
         """
-        reply = self._client.call(DeleteContext(id=context.id))
-        return OperationResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            reply = self._client.call(DeleteContext(id=context.id))
+            return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
         """Delete the files of a context and wait until they are gone.
@@ -201,11 +218,12 @@ class ContextService(SyncContextFiles):
         Wire: ClearContext, GetContext
         """
         deadline = Deadline(timeout)
-        begun = self._clear(context_id, Deadline(max(1.0, min(timeout, self.agent_bay.timeout))))
+        begun = self._clear(context_id, deadline.capped(self.agent_bay.timeout, at_least=LAST_POLL_SECONDS))
         while begun.success:
             # Taken before the poll, so that one more poll follows when the time runs out during a pause.
             left = deadline.remaining()
-            state = self._get_clear_state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))
+            step = deadline.capped(self.agent_bay.timeout, at_least=LAST_POLL_SECONDS)
+            state = self._get_clear_state(context_id, step)
             if not state.success and not (state.exception and state.exception.retryable):
                 return state
             if state.status == "available":
@@ -220,7 +238,7 @@ class ContextService(SyncContextFiles):
             sync_sleep(min(poll_interval, left))
         return begun
 
-    def clear_async(self, context_id: str) -> ClearContextResult:
+    def clear_async(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:
         """Begin to delete the files of a context, without waiting.
 
         Raises:
@@ -228,7 +246,8 @@ class ContextService(SyncContextFiles):
 
         Wire: ClearContext
         """
-        return self._clear(context_id, None)
+        with time_limit(timeout):
+            return self._clear(context_id, None)
 
     start_clear = clear_async
 
@@ -237,14 +256,15 @@ class ContextService(SyncContextFiles):
         reply = self._client.call(ClearContext(id=context_id), deadline)
         return ClearContextResult(request_id=reply.request_id, success=True, status="clearing", context_id=context_id)
 
-    def get_clear_status(self, context_id: str) -> ClearContextResult:
+    def get_clear_status(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:
         """Return the state of a context.
 
         It is "available" when the context is idle, otherwise "clearing", "in-use" or "pre-available".
 
         Wire: GetContext
         """
-        return self._get_clear_state(context_id, None)
+        with time_limit(timeout):
+            return self._get_clear_state(context_id, None)
 
     @folded(ClearContextResult)
     def _get_clear_state(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .._arguments import checked_arguments
 from .._handles import Handle
 from .._transport.contexts import to_file_entry
+from .._transport.deadline import time_limit
 from .._wire.context_store import (
     DeleteContextFile,
     DescribeContextFiles,
@@ -54,6 +55,8 @@ class SyncContextFiles(Handle):
         page_size: int = 50,
         max_results: int | None = None,
         next_token: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> ContextFileListResult:
         """List a folder of a context, one page at a time.
 
@@ -72,31 +75,35 @@ class SyncContextFiles(Handle):
 
         Wire: DescribeContextFiles
         """
-        by_number = max_results is None and next_token is None
-        action = DescribeContextFiles(
-            context_id=context_id,
-            parent_folder_path=parent_folder_path,
-            page_number=page_number if by_number else None,
-            page_size=page_size if by_number else None,
-            max_results=max_results,
-            next_token=next_token,
-        )
-        reply = self._client.call(action)
-        return ContextFileListResult(
-            request_id=reply.request_id,
-            success=True,
-            entries=[to_file_entry(found) for found in reply.data or ()],
-            count=reply.count,
-            next_token=reply.next_token,
-        )
+        with time_limit(timeout):
+            by_number = max_results is None and next_token is None
+            action = DescribeContextFiles(
+                context_id=context_id,
+                parent_folder_path=parent_folder_path,
+                page_number=page_number if by_number else None,
+                page_size=page_size if by_number else None,
+                max_results=max_results,
+                next_token=next_token,
+            )
+            reply = self._client.call(action)
+            return ContextFileListResult(
+                request_id=reply.request_id,
+                success=True,
+                entries=[to_file_entry(found) for found in reply.data or ()],
+                count=reply.count,
+                next_token=reply.next_token,
+            )
 
-    def iter_files(self, context_id: str, parent_folder_path: str, limit: int = 100) -> Iterator[ContextFileEntry]:
+    def iter_files(
+        self, context_id: str, parent_folder_path: str, limit: int = 100, *, timeout: float | None = None
+    ) -> Iterator[ContextFileEntry]:
         """Iterate over all entries of a folder, one call per page.
 
         Args:
             context_id: The context.
             parent_folder_path: The folder; what its subfolders hold is not in it.
             limit: How many per page.
+            timeout: Seconds that each call may take; None is the client's time limit.
 
         Raises:
             AgentBayError: If a page cannot be read.
@@ -105,7 +112,8 @@ class SyncContextFiles(Handle):
         """
         token: str | None = None
         while True:
-            page = (self.list_files(context_id, parent_folder_path, 1, 50, limit, token)).unwrap()
+            listed = self.list_files(context_id, parent_folder_path, 1, 50, limit, token, timeout=timeout)
+            page = listed.unwrap()
             for entry in page.entries:
                 yield entry
             token = page.next_token
@@ -123,7 +131,7 @@ class SyncContextFiles(Handle):
         return entries
 
     @folded(OperationResult, unless_http_error=True, data=False)
-    def delete_file(self, context_id: str, file_path: str) -> OperationResult:
+    def delete_file(self, context_id: str, file_path: str, *, timeout: float | None = None) -> OperationResult:
         """Delete a file of a context.
 
         Raises:
@@ -131,11 +139,12 @@ class SyncContextFiles(Handle):
 
         Wire: DeleteContextFile
         """
-        reply = self._client.call(DeleteContextFile(context_id=context_id, file_path=file_path))
-        return OperationResult(request_id=reply.request_id, success=True, data=True)
+        with time_limit(timeout):
+            reply = self._client.call(DeleteContextFile(context_id=context_id, file_path=file_path))
+            return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(FileUrlResult, unless_http_error=True)
-    def get_file_upload_url(self, context_id: str, file_path: str) -> FileUrlResult:
+    def get_file_upload_url(self, context_id: str, file_path: str, *, timeout: float | None = None) -> FileUrlResult:
         """Make a presigned URL to upload a file with PUT.
 
         No key is needed with it.
@@ -145,10 +154,13 @@ class SyncContextFiles(Handle):
 
         Wire: GetContextFileUploadUrl
         """
-        return _file_url_result(self._client.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path)))
+        with time_limit(timeout):
+            return _file_url_result(
+                self._client.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path))
+            )
 
     @folded(FileUrlResult, unless_http_error=True)
-    def get_file_download_url(self, context_id: str, file_path: str) -> FileUrlResult:
+    def get_file_download_url(self, context_id: str, file_path: str, *, timeout: float | None = None) -> FileUrlResult:
         """Make a presigned URL to download a file with GET.
 
         No key is needed with it.
@@ -158,9 +170,10 @@ class SyncContextFiles(Handle):
 
         Wire: GetContextFileDownloadUrl
         """
-        return _file_url_result(
-            self._client.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path))
-        )
+        with time_limit(timeout):
+            return _file_url_result(
+                self._client.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path))
+            )
 
     def upload(
         self,
@@ -186,7 +199,8 @@ class SyncContextFiles(Handle):
 
         Wire: GetContextFileUploadUrl, GetContextFileDownloadUrl
         """
-        return upload_to_context(self, context_id, local_path, path, progress, timeout)
+        with time_limit(timeout):
+            return upload_to_context(self, context_id, local_path, path, progress)
 
     def download(
         self,
@@ -217,7 +231,8 @@ class SyncContextFiles(Handle):
 
         Wire: DescribeContextFiles, GetContextFileDownloadUrl
         """
-        return download_from_context(self, context_id, path, local_path, overwrite, progress, timeout)
+        with time_limit(timeout):
+            return download_from_context(self, context_id, path, local_path, overwrite, progress)
 
 
 def _file_url_result(reply: Reply[PresignedUrl]) -> FileUrlResult:

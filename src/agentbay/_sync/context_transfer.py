@@ -49,11 +49,10 @@ def upload_to_context(
     local_path: str | os.PathLike[str],
     path: str,
     progress: ByteProgressCallback | None,
-    timeout: float | None,
 ) -> ContextTransfer:
     """Copy local files into a context, one after the other."""
     total = _CombinedProgress(progress)
-    settings = _make_transfer_settings(service, total, timeout)
+    settings = _make_transfer_settings(service, total)
     sent = []
     for file in sync_run_blocking(list_local_files, local_path):
         remote_path = f"{path.rstrip('/')}/{file.name}" if file.name else path
@@ -86,11 +85,10 @@ def download_from_context(
     local_path: str | os.PathLike[str],
     overwrite: bool,
     progress: ByteProgressCallback | None,
-    timeout: float | None,
 ) -> ContextTransfer:
     """Copy files of a context to this machine, one after the other."""
     total = _CombinedProgress(progress)
-    settings = _make_transfer_settings(service, total, timeout)
+    settings = _make_transfer_settings(service, total)
     root = Path(local_path)
     fetched = []
     for file in _remote_files(service, settings, context_id, path):
@@ -136,8 +134,5 @@ def _remote_files(
         yield _RemoteFile(path, "", None)
 
 
-def _make_transfer_settings(
-    service: SyncContextFiles, total: _CombinedProgress, timeout: float | None
-) -> TransferSettings:
-    deadline = Deadline(math.inf if timeout is None else timeout)
-    return TransferSettings(service.agent_bay.client, deadline, IDLE_TIMEOUT_SECONDS, progress=total.report)
+def _make_transfer_settings(service: SyncContextFiles, total: _CombinedProgress) -> TransferSettings:
+    return TransferSettings(service.agent_bay.client, Deadline(math.inf), IDLE_TIMEOUT_SECONDS, progress=total.report)

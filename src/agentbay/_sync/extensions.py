@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
 from .._concurrency import sync_run_blocking
+from .._transport.deadline import time_limit
 from ..errors import AgentBayError, InvalidArgumentError
 from ..models.browser import ExtensionOption
 from ..models.context_results import Context
@@ -42,7 +43,7 @@ class ExtensionsService:
         self.context_id = ""
         self.extension_context: Context | None = None
 
-    def create(self, local_path: str) -> Extension:
+    def create(self, local_path: str, *, timeout: float | None = None) -> Extension:
         """Store an extension.
 
         Args:
@@ -55,16 +56,17 @@ class ExtensionsService:
 
         Wire: GetContext, GetContextFileUploadUrl
         """
-        sync_run_blocking(_check_file, local_path)
-        if Path(local_path).suffix.lower() != ".zip":
-            raise InvalidArgumentError(
-                f"Unsupported plugin format '{Path(local_path).suffix}'. Only ZIP format (.zip) is supported."
-            )
-        extension_id = f"ext_{uuid.uuid4().hex}.zip"
-        self._upload(local_path, extension_id)
-        return Extension(extension_id, Path(local_path).name)
+        with time_limit(timeout):
+            sync_run_blocking(_check_file, local_path)
+            if Path(local_path).suffix.lower() != ".zip":
+                raise InvalidArgumentError(
+                    f"Unsupported plugin format '{Path(local_path).suffix}'. Only ZIP format (.zip) is supported."
+                )
+            extension_id = f"ext_{uuid.uuid4().hex}.zip"
+            self._upload(local_path, extension_id)
+            return Extension(extension_id, Path(local_path).name)
 
-    def list(self) -> List[Extension]:
+    def list(self, *, timeout: float | None = None) -> List[Extension]:
         """List the extensions.
 
         Raises:
@@ -72,16 +74,17 @@ class ExtensionsService:
 
         Wire: GetContext, DescribeContextFiles
         """
-        try:
-            context = self._get_context()
-            found = self.context_service._list_folder(context.id, _FOLDER, _PAGE_SIZE)
-        except AgentBayError as error:
-            raise AgentBayError(
-                f"An error occurred while listing browser extensions: {error.message}", **error.context()
-            ) from error
-        return [Extension(entry.file_name, entry.file_name, entry.gmt_create) for entry in found]
+        with time_limit(timeout):
+            try:
+                context = self._get_context()
+                found = self.context_service._list_folder(context.id, _FOLDER, _PAGE_SIZE)
+            except AgentBayError as error:
+                raise AgentBayError(
+                    f"An error occurred while listing browser extensions: {error.message}", **error.context()
+                ) from error
+            return [Extension(entry.file_name, entry.file_name, entry.gmt_create) for entry in found]
 
-    def update(self, extension_id: str, new_local_path: str) -> Extension:
+    def update(self, extension_id: str, new_local_path: str, *, timeout: float | None = None) -> Extension:
         """Replace an extension.
 
         Raises:
@@ -91,16 +94,17 @@ class ExtensionsService:
 
         Wire: DescribeContextFiles, GetContextFileUploadUrl
         """
-        sync_run_blocking(_check_file, new_local_path)
-        # Uploading would create a new extension under a mistyped id.
-        if extension_id not in [extension.id for extension in self.list()]:
-            raise InvalidArgumentError(
-                f"Browser extension with ID '{extension_id}' not found in the context. Cannot update."
-            )
-        self._upload(new_local_path, extension_id)
-        return Extension(extension_id, Path(new_local_path).name)
+        with time_limit(timeout):
+            sync_run_blocking(_check_file, new_local_path)
+            # Uploading would create a new extension under a mistyped id.
+            if extension_id not in [extension.id for extension in self.list()]:
+                raise InvalidArgumentError(
+                    f"Browser extension with ID '{extension_id}' not found in the context. Cannot update."
+                )
+            self._upload(new_local_path, extension_id)
+            return Extension(extension_id, Path(new_local_path).name)
 
-    def delete(self, extension_id: str) -> bool:
+    def delete(self, extension_id: str, *, timeout: float | None = None) -> bool:
         """Delete an extension.
 
         Returns:
@@ -108,10 +112,11 @@ class ExtensionsService:
 
         Wire: DeleteContextFile
         """
-        context = self._get_context()
-        return (self.context_service.delete_file(context.id, f"{_FOLDER}/{extension_id}")).success
+        with time_limit(timeout):
+            context = self._get_context()
+            return (self.context_service.delete_file(context.id, f"{_FOLDER}/{extension_id}")).success
 
-    def cleanup(self) -> bool:
+    def cleanup(self, *, timeout: float | None = None) -> bool:
         """Delete the context, if this service has made it.
 
         Returns:
@@ -119,14 +124,15 @@ class ExtensionsService:
 
         Wire: DeleteContext
         """
-        if not self.auto_created or self.extension_context is None:
-            return True
-        deleted = self.context_service.delete(self.extension_context)
-        if deleted.success:
-            self.extension_context, self.context_id = None, ""
-        return deleted.success
+        with time_limit(timeout):
+            if not self.auto_created or self.extension_context is None:
+                return True
+            deleted = self.context_service.delete(self.extension_context)
+            if deleted.success:
+                self.extension_context, self.context_id = None, ""
+            return deleted.success
 
-    def create_extension_option(self, extension_ids: List[str]) -> ExtensionOption:
+    def create_extension_option(self, extension_ids: List[str], *, timeout: float | None = None) -> ExtensionOption:
         """Choose which extensions a session loads, for `BrowserContext(extension_option=...)`.
 
         Raises:
@@ -134,7 +140,8 @@ class ExtensionsService:
 
         Wire: GetContext
         """
-        return ExtensionOption((self._get_context()).id, extension_ids)
+        with time_limit(timeout):
+            return ExtensionOption((self._get_context()).id, extension_ids)
 
     def _get_context(self) -> Context:
         if self.extension_context is None:

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 from .._arguments import checked_arguments
-from .._concurrency import sync_shield
 from .._transport.command import read_command_result
-from .._transport.deadline import Deadline, to_timeout_ms
+from .._transport.deadline import Deadline, time_limit, to_timeout_ms
 from .._transport.file_errors import file_text_or_raise, make_file_error, read_file_error
 from .._transport.files import (
     READ_CHUNK_BYTES,
@@ -33,6 +32,7 @@ from ..models.base import BoolResult
 from ..models.filesystem import BinaryFileContentResult, FileContentResult, MultipleFileContentResult
 from .error_boundary import folded
 from .service import SyncBaseService
+from .waiting import clean_up
 
 _DIRECT_WRITE_BYTES = 8 << 20  # bytes of one call on the direct link; in JSON one may take six
 _DISCARD_TIMEOUT_SECONDS = 5.0  # for removing what a failed write has left
@@ -44,11 +44,15 @@ class SyncFileContents(SyncBaseService):
     """Read and write files of a session."""
 
     @overload
-    def read_file(self, path: str, *, format: Literal["text"] = "text") -> FileContentResult: ...
-    @overload
-    def read_file(self, path: str, *, format: Literal["bytes"]) -> BinaryFileContentResult: ...
     def read_file(
-        self, path: str, *, format: Literal["text", "bytes"] = "text"
+        self, path: str, *, format: Literal["text"] = "text", timeout: float | None = None
+    ) -> FileContentResult: ...
+    @overload
+    def read_file(
+        self, path: str, *, format: Literal["bytes"], timeout: float | None = None
+    ) -> BinaryFileContentResult: ...
+    def read_file(
+        self, path: str, *, format: Literal["text", "bytes"] = "text", timeout: float | None = None
     ) -> FileContentResult | BinaryFileContentResult:
         """Read a whole file.
 
@@ -64,18 +68,21 @@ class SyncFileContents(SyncBaseService):
 
         Wire: CallMcpTool/read_file
         """
-        if format == "text":
-            return self._read_text(path)
-        if format == "bytes":
-            return self._read_bytes(path)
+        with time_limit(timeout):
+            if format == "text":
+                return self._read_text(path)
+            if format == "bytes":
+                return self._read_bytes(path)
         raise ValueError(f"format must be 'text' or 'bytes', not {format!r}")
 
-    def read(self, path: str) -> FileContentResult:
+    def read(self, path: str, *, timeout: float | None = None) -> FileContentResult:
         """Read a whole file as text, like `read_file(path)`."""
-        return self._read_text(path)
+        return self.read_file(path, timeout=timeout)
 
     @folded(BoolResult)
-    def write_file(self, path: str, content: str | bytes, mode: str = "overwrite") -> BoolResult:
+    def write_file(
+        self, path: str, content: str | bytes, mode: str = "overwrite", *, timeout: float | None = None
+    ) -> BoolResult:
         """Write to a file, and create its parent directories.
 
         A file that is replaced is the old one or the new one whatever happens, with one exception: more than 51 KiB of
@@ -88,25 +95,28 @@ class SyncFileContents(SyncBaseService):
 
         Wire: CallMcpTool/write_file; where that takes no raw bytes, also shell for bytes that are no UTF-8, or many
         """
-        if mode not in ("overwrite", "append"):
-            raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
-        deadline = Deadline(self.session.timeout)
-        data = to_bytes(content, "content")
-        if self.session._takes_raw_calls(WriteFile) and (isinstance(content, bytes) or len(data) > _DIRECT_WRITE_BYTES):
-            return self._write_raw(path, data, mode, deadline)
-        in_one_call = len(data) <= (_DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES)
-        if isinstance(content, str) and (in_one_call or not self._has_direct_link):
-            return self._write_text(path, content, mode, deadline)
-        if in_one_call:
-            # Bytes that are UTF-8 need one tool call instead of two.
-            with contextlib.suppress(UnicodeDecodeError):
-                return self._write_text(path, data.decode(), mode, deadline)
-        return self._write_bytes(path, data, mode, deadline)
+        with time_limit(timeout):
+            if mode not in ("overwrite", "append"):
+                raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
+            deadline = Deadline(self.session.timeout)
+            data = to_bytes(content, "content")
+            if self.session._takes_raw_calls(WriteFile) and (
+                isinstance(content, bytes) or len(data) > _DIRECT_WRITE_BYTES
+            ):
+                return self._write_raw(path, data, mode, deadline)
+            in_one_call = len(data) <= (_DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES)
+            if isinstance(content, str) and (in_one_call or not self._has_direct_link):
+                return self._write_text(path, content, mode, deadline)
+            if in_one_call:
+                # Bytes that are UTF-8 need one tool call instead of two.
+                with contextlib.suppress(UnicodeDecodeError):
+                    return self._write_text(path, data.decode(), mode, deadline)
+            return self._write_bytes(path, data, mode, deadline)
 
     write = write_file
 
     @folded(MultipleFileContentResult)
-    def read_multiple_files(self, paths: Sequence[str]) -> MultipleFileContentResult:
+    def read_multiple_files(self, paths: Sequence[str], *, timeout: float | None = None) -> MultipleFileContentResult:
         """Read several text files in one call.
 
         Files that cannot be read are in `errors`, the others in `contents`.
@@ -116,19 +126,20 @@ class SyncFileContents(SyncBaseService):
 
         Wire: CallMcpTool/read_multiple_files
         """
-        wanted = list(paths)
-        reply = self.session._run_tool(ReadMultipleFiles(paths=wanted))
-        file_text_or_raise(reply)
-        contents, errors = read_contents(reply.data_or_raise(), wanted)
-        return MultipleFileContentResult(
-            request_id=reply.request_id,
-            success=True,
-            contents=contents,
-            errors=errors,
-            exceptions={
-                path: read_file_error(reason, path, request_id=reply.request_id) for path, reason in errors.items()
-            },
-        )
+        with time_limit(timeout):
+            wanted = list(paths)
+            reply = self.session._run_tool(ReadMultipleFiles(paths=wanted))
+            file_text_or_raise(reply)
+            contents, errors = read_contents(reply.data_or_raise(), wanted)
+            return MultipleFileContentResult(
+                request_id=reply.request_id,
+                success=True,
+                contents=contents,
+                errors=errors,
+                exceptions={
+                    path: read_file_error(reason, path, request_id=reply.request_id) for path, reason in errors.items()
+                },
+            )
 
     @property
     def _has_direct_link(self) -> bool:
@@ -165,10 +176,10 @@ class SyncFileContents(SyncBaseService):
             reply = self.session._run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
             placed = read_command_result(reply)
         except BaseException:  # also a cancellation, after which nobody else knows what is staged
-            sync_shield(lambda: self._discard(path, staged, token))
+            clean_up(lambda: self._discard(path, staged, token))
             raise
         if not placed:
-            self._discard(path, staged, token)  # a killed script could not do it itself
+            clean_up(lambda: self._discard(path, staged, token))  # a killed script could not do it itself
             reason = placed.error_message.strip()
             raise read_file_error(f"Failed to write file: {path}, error: {reason}", request_id=reply.request_id)
         return BoolResult(request_id=reply.request_id, success=True, data=True)

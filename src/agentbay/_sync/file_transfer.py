@@ -14,7 +14,7 @@ from .._arguments import checked_arguments
 from .._concurrency import SyncCallable, sync_run_blocking, sync_sleep
 from .._local_files import LocalSource, LocalTarget, check_target
 from .._transport.contexts import get_file_transfer_state
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.file_errors import read_file_error
 from .._transport.poll import poll_delays
 from .._transport.presigned import MAX_REDIRECTS
@@ -74,6 +74,7 @@ class FileTransfer:
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> UploadResult:
         """Send a file into the session.
 
@@ -85,6 +86,7 @@ class FileTransfer:
             wait_timeout: Seconds to wait for that, after the storage has it.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
         """
@@ -105,7 +107,8 @@ class FileTransfer:
             # The wire names directions as the session sees them: what this machine uploads, the session downloads.
             self._sync_file(remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts)
 
-        return self._run_folded(UploadResult, work, facts)
+        with time_limit(timeout):
+            return self._run_folded(UploadResult, work, facts)
 
     def download(
         self,
@@ -117,6 +120,7 @@ class FileTransfer:
         wait_timeout: float = 300.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> DownloadResult:
         """Fetch a file from the session.
 
@@ -130,6 +134,7 @@ class FileTransfer:
             wait_timeout: Seconds to wait for that.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
         """
@@ -155,15 +160,17 @@ class FileTransfer:
             finally:
                 target.discard()
 
-        return self._run_folded(DownloadResult, work, facts)
+        with time_limit(timeout):
+            return self._run_folded(DownloadResult, work, facts)
 
     @folded(None)
-    def context_path(self) -> str | None:
+    def context_path(self, *, timeout: float | None = None) -> str | None:
         """Return the session's directory for transfers, or None if unknown.
 
         Wire: GetAndLoadInternalContext
         """
-        return (self._get_internal_context()).context_path
+        with time_limit(timeout):
+            return (self._get_internal_context()).context_path
 
     def _upload_to_storage(
         self,

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.file_errors import file_text_or_raise
 from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
 from .._wire import tools as wire
@@ -51,27 +52,29 @@ class FileSystem(SyncFileContents):
         super().__init__(session)
 
     @folded(BoolResult)
-    def create_directory(self, path: str) -> BoolResult:
+    def create_directory(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Create a directory and its parents, if they do not exist.
 
         Wire: CallMcpTool/create_directory
         """
-        return self._run_bool_tool(wire.CreateDirectory(path=path), path)
+        with time_limit(timeout):
+            return self._run_bool_tool(wire.CreateDirectory(path=path), path)
 
     @folded(BoolResult)
-    def delete_file(self, path: str) -> BoolResult:
+    def delete_file(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Delete a file, or a directory and everything in it.
 
         Wire: CallMcpTool/delete_file
         """
-        return self._run_bool_tool(wire.DeleteFile(path=path), path)
+        with time_limit(timeout):
+            return self._run_bool_tool(wire.DeleteFile(path=path), path)
 
     delete = delete_file
     remove = delete_file
     rm = delete_file
 
     @folded(BoolResult)
-    def move_file(self, source: str, destination: str) -> BoolResult:
+    def move_file(self, source: str, destination: str, *, timeout: float | None = None) -> BoolResult:
         """Move or rename a file or a directory.
 
         Args:
@@ -80,10 +83,15 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/move_file
         """
-        return self._run_bool_tool(wire.MoveFile(source=source, destination=destination), source, "Failed to move file")
+        with time_limit(timeout):
+            return self._run_bool_tool(
+                wire.MoveFile(source=source, destination=destination), source, "Failed to move file"
+            )
 
     @folded(EditResult)
-    def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
+    def edit_file(
+        self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False, *, timeout: float | None = None
+    ) -> EditResult:
         """Replace texts in a file: all of them, or none.
 
         Args:
@@ -93,24 +101,26 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = self.session._run_tool(wire.EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
-        file_text_or_raise(reply, path)
-        diff = read_edit_diff(reply.data_or_raise())
-        return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+            file_text_or_raise(reply, path)
+            diff = read_edit_diff(reply.data_or_raise())
+            return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
 
     @folded(FileInfoResult)
-    def get_file_info(self, path: str) -> FileInfoResult:
+    def get_file_info(self, path: str, *, timeout: float | None = None) -> FileInfoResult:
         """Return the size, times and permissions of a file or directory.
 
         The size is in bytes.
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = self.session._run_tool(wire.GetFileInfo(path=path))
-        info = read_info(file_text_or_raise(reply, path))
-        return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.GetFileInfo(path=path))
+            info = read_info(file_text_or_raise(reply, path))
+            return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: str, *, timeout: float | None = None) -> bool:
         """Return whether there is a file or a directory at a path.
 
         A link that leads to nothing does not count.
@@ -121,14 +131,17 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = self.session._run_tool(wire.GetFileInfo(path=path))
-        try:
-            return bool(read_info(file_text_or_raise(reply, path)))
-        except (PathNotFoundError, PathNotDirectoryError):
-            return False
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.GetFileInfo(path=path))
+            try:
+                return bool(read_info(file_text_or_raise(reply, path)))
+            except (PathNotFoundError, PathNotDirectoryError):
+                return False
 
     @folded(FileSearchResult)
-    def search_files(self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None) -> FileSearchResult:
+    def search_files(
+        self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None, *, timeout: float | None = None
+    ) -> FileSearchResult:
         """Find files and directories below a directory by name.
 
         Args:
@@ -138,22 +151,26 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/search_files
         """
-        excluded = ",".join(exclude_patterns) if exclude_patterns else None
-        reply = self.session._run_tool(wire.SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
-        file_text_or_raise(reply, path)
-        return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
+        with time_limit(timeout):
+            excluded = ",".join(exclude_patterns) if exclude_patterns else None
+            reply = self.session._run_tool(wire.SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
+            file_text_or_raise(reply, path)
+            return FileSearchResult(
+                request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise())
+            )
 
     @folded(DirectoryListResult)
-    def list_directory(self, path: str) -> DirectoryListResult:
+    def list_directory(self, path: str, *, timeout: float | None = None) -> DirectoryListResult:
         """List the entries of a directory, without those of subdirectories.
 
         Wire: CallMcpTool/list_directory
         """
-        reply = self.session._run_tool(wire.ListDirectory(path=path))
-        file_text_or_raise(reply, path)
-        return DirectoryListResult(
-            request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
-        )
+        with time_limit(timeout):
+            reply = self.session._run_tool(wire.ListDirectory(path=path))
+            file_text_or_raise(reply, path)
+            return DirectoryListResult(
+                request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
+            )
 
     list = list_directory
     ls = list_directory
@@ -168,6 +185,7 @@ class FileSystem(SyncFileContents):
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> UploadResult:
         """Send a local file of any size into the session.
 
@@ -192,6 +210,7 @@ class FileSystem(SyncFileContents):
             wait_timeout=wait_timeout,
             poll_interval=poll_interval,
             progress_cb=progress_cb,
+            timeout=timeout,
         )
 
     def download_file(
@@ -204,6 +223,7 @@ class FileSystem(SyncFileContents):
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> DownloadResult:
         """Fetch a file of any size from the session.
 
@@ -228,14 +248,15 @@ class FileSystem(SyncFileContents):
             wait_timeout=wait_timeout,
             poll_interval=poll_interval,
             progress_cb=progress_cb,
+            timeout=timeout,
         )
 
-    def get_file_transfer_context_path(self) -> str | None:
+    def get_file_transfer_context_path(self, *, timeout: float | None = None) -> str | None:
         """Return the session's directory for file transfers, or None if unknown.
 
         Wire: GetAndLoadInternalContext
         """
-        return self._file_transfer.context_path()
+        return self._file_transfer.context_path(timeout=timeout)
 
     @cached_property
     def _file_transfer(self) -> FileTransfer:
@@ -252,6 +273,7 @@ class FileSystem(SyncFileContents):
         delete: bool = False,
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
+        timeout: float | None = None,
     ) -> TreeReport:
         """Copy a local directory into one of the session.
 
@@ -275,9 +297,10 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree_transfer import transfer_tree
+        with time_limit(timeout):
+            from .tree_transfer import transfer_tree
 
-        return transfer_tree(self, "push", local, remote, ignore, delete, checksum, progress)
+            return transfer_tree(self, "push", local, remote, ignore, delete, checksum, progress)
 
     def pull(
         self,
@@ -288,6 +311,7 @@ class FileSystem(SyncFileContents):
         delete: bool = False,
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
+        timeout: float | None = None,
     ) -> TreeReport:
         """Copy a directory of the session into a local one.
 
@@ -310,9 +334,10 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree_transfer import transfer_tree
+        with time_limit(timeout):
+            from .tree_transfer import transfer_tree
 
-        return transfer_tree(self, "pull", local, remote, ignore, delete, checksum, progress)
+            return transfer_tree(self, "pull", local, remote, ignore, delete, checksum, progress)
 
     def watch(self, path: str, *, interval: float = 0.5) -> Watch:
         """Iterate over the changes below a directory, each reported once.

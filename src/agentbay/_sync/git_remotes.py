@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._arguments import NOT_NEGATIVE, checked_arguments
 from .._transport import git as commands
+from .._transport.command import command_limit_ms
 from .._transport.git import GitCommand
 from .._transport.git_output import GitOutput, check_success, git_not_found, read_fetch, read_output, read_push
 from ..models.git import GitFetchResult, GitPushResult
@@ -33,6 +34,7 @@ class SyncGitRemotes(SyncBaseService):
         fetch: bool = False,
         overwrite: bool = False,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Add a remote repository.
 
@@ -45,9 +47,11 @@ class SyncGitRemotes(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        self._run_checked(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms)
+        self._run_checked(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms, timeout)
 
-    def remote_get(self, repo_path: str, name: str, *, timeout_ms: int | None = None) -> str | None:
+    def remote_get(
+        self, repo_path: str, name: str, *, timeout_ms: int | None = None, timeout: float | None = None
+    ) -> str | None:
         """Return the URL of a remote, or None if it does not exist.
 
         The URL is the one that was given, credentials included.
@@ -55,7 +59,7 @@ class SyncGitRemotes(SyncBaseService):
         Wire: CallMcpTool/shell
         """
         job = commands.remote_get(repo_path, name)
-        output = self._run_unchecked(job, timeout_ms)
+        output = self._run_unchecked(job, timeout_ms, timeout)
         if output.exit_code and "no such remote" in output.stderr.lower():
             return None
         return check_success(job, output).stdout.strip() or None
@@ -70,6 +74,7 @@ class SyncGitRemotes(SyncBaseService):
         tags: bool = False,
         depth: int | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitFetchResult:
         """Fetch commits from a remote without merging them.
 
@@ -86,7 +91,7 @@ class SyncGitRemotes(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        output = self._run_checked(commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms)
+        output = self._run_checked(commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms, timeout)
         return GitFetchResult(read_fetch(output.stderr), request_id=output.request_id)
 
     def pull(
@@ -96,6 +101,7 @@ class SyncGitRemotes(SyncBaseService):
         remote: str | None = None,
         branch: str | None = None,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Fetch from a remote and merge into the current branch.
 
@@ -110,7 +116,7 @@ class SyncGitRemotes(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        self._run_checked(commands.pull(repo_path, remote, branch), timeout_ms)
+        self._run_checked(commands.pull(repo_path, remote, branch), timeout_ms, timeout)
 
     def push(
         self,
@@ -124,6 +130,7 @@ class SyncGitRemotes(SyncBaseService):
         tags: bool = False,
         delete: bool = False,
         timeout_ms: int | None = None,
+        timeout: float | None = None,
     ) -> GitPushResult:
         """Push commits to a remote.
 
@@ -155,22 +162,22 @@ class SyncGitRemotes(SyncBaseService):
             tags=tags,
             delete=delete,
         )
-        output = self._run_checked(job, timeout_ms)
+        output = self._run_checked(job, timeout_ms, timeout)
         there, updates = read_push(output.stdout)
         return GitPushResult(there, updates, request_id=output.request_id)
 
-    def _run_checked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
-        return check_success(job, self._run_unchecked(job, timeout_ms))
+    def _run_checked(self, job: GitCommand, timeout_ms: int | None, timeout: float | None) -> GitOutput:
+        return check_success(job, self._run_unchecked(job, timeout_ms, timeout))
 
-    def _run_unchecked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
+    def _run_unchecked(self, job: GitCommand, timeout_ms: int | None, timeout: float | None) -> GitOutput:
         if not self._is_git_available:
-            version = self._execute(commands.VERSION_COMMAND, None)
+            version = self._execute(commands.VERSION_COMMAND, None, timeout)
             if version.exit_code:
                 raise git_not_found(version)
             self._is_git_available = True
-        return self._execute(job, timeout_ms)
+        return self._execute(job, timeout_ms, timeout)
 
-    def _execute(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
-        limit = timeout_ms or job.timeout_ms
+    def _execute(self, job: GitCommand, timeout_ms: int | None, timeout: float | None) -> GitOutput:
+        limit = command_limit_ms(timeout_ms or job.timeout_ms, timeout)
         result = self.session.command._execute(job.command, limit, None, dict(commands.GIT_ENVIRONMENT))
         return read_output(job, result)

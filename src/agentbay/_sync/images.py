@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
-from .._concurrency import sync_invoke, sync_run_blocking, sync_shield, sync_sleep
+from .._concurrency import sync_invoke, sync_run_blocking, sync_sleep
 from .._handles import Handle
 from .._local_files import LocalSource
 from .._local_images import BuildSource, archive_name, pack_folder
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.images import explain_build, explain_missing_action, job_error, to_image
-from .._transport.poll import poll_delays
+from .._transport.poll import LAST_POLL_SECONDS, poll_delays
 from .._transport.presigned import IDLE_TIMEOUT_SECONDS
 from .._wire import images as wire
 from ..errors import AgentBayError, WaitTimeoutError
@@ -26,6 +26,7 @@ from ..models.image import ImageInfo, ImageProgressCallback
 from ..models.image_recipe import Image
 from .callbacks import invoke_callback
 from .presigned import TransferSettings, send_file
+from .waiting import clean_up
 
 if TYPE_CHECKING:
     from .client import AgentBay
@@ -82,7 +83,7 @@ class Images(Handle):
         """
         deadline = _deadline(timeout)
         with explain_missing_action("images to pull", _INSTEAD):
-            reply = self._client.call(wire.PullImage(reference=reference, name=name))
+            reply = self._client.call(wire.PullImage(reference=reference, name=name), self._step(deadline))
         return self._wait(reply.data_or_raise(), reference, progress, deadline)
 
     def import_file(
@@ -113,7 +114,7 @@ class Images(Handle):
         deadline, local = _deadline(timeout), Path(path)
         with explain_missing_action("images to import", _INSTEAD):
             action = wire.ImportImage(name=name or archive_name(local), source=local.name)
-            job = (self._client.call(action)).data_or_raise()
+            job = (self._client.call(action, self._step(deadline))).data_or_raise()
         if sync_run_blocking(local.is_dir):
             with tempfile.TemporaryDirectory(prefix="agentbay-image-") as directory:
                 archive = Path(directory) / "image.tar"
@@ -175,7 +176,7 @@ class Images(Handle):
             target=target,
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
-            job = (self._client.call(action)).data_or_raise()
+            job = (self._client.call(action, self._step(deadline))).data_or_raise()
         try:
             with tempfile.TemporaryDirectory(prefix="agentbay-build-") as directory:
                 archive = Path(directory) / "context.tar"
@@ -183,10 +184,10 @@ class Images(Handle):
                 self._send(job, archive, None, deadline)
             return self._follow(job, on_output, deadline)
         except BaseException:
-            sync_shield(lambda: self._cancel_build(job))  # nobody waits for it any more
+            clean_up(lambda: self._cancel_build(job))  # nobody waits for it any more
             raise
 
-    def list(self) -> ImageList:
+    def list(self, *, timeout: float | None = None) -> ImageList:
         """List the images of the runtime, the newest first.
 
         Raises:
@@ -194,11 +195,12 @@ class Images(Handle):
 
         Wire: ListImages
         """
-        with explain_missing_action("list of images", _INSTEAD):
-            reply = self._client.call(wire.ListImages())
-        return [to_image(found) for found in reply.data or ()]
+        with time_limit(timeout):
+            with explain_missing_action("list of images", _INSTEAD):
+                reply = self._client.call(wire.ListImages())
+            return [to_image(found) for found in reply.data or ()]
 
-    def get(self, name: str) -> ImageInfo:
+    def get(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Return an image by a name or its id.
 
         Raises:
@@ -207,10 +209,10 @@ class Images(Handle):
 
         Wire: GetImage
         """
-        with explain_missing_action("images of your own", _INSTEAD):
+        with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
             return to_image((self._client.call(wire.GetImage(image=name))).data_or_raise())
 
-    def remove(self, name: str) -> ImageInfo:
+    def remove(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Remove a name and, with its last one, the image.
 
         Sessions that run it go on.
@@ -224,10 +226,10 @@ class Images(Handle):
 
         Wire: RemoveImage
         """
-        with explain_missing_action("images of your own", _INSTEAD):
+        with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
             return to_image((self._client.call(wire.RemoveImage(image=name))).data_or_raise())
 
-    def prune(self) -> ImageList:
+    def prune(self, *, timeout: float | None = None) -> ImageList:
         """Remove the images that have no name left.
 
         Returns:
@@ -238,9 +240,10 @@ class Images(Handle):
 
         Wire: PruneImages
         """
-        with explain_missing_action("images of your own", _INSTEAD):
-            reply = self._client.call(wire.PruneImages())
-        return [to_image(found) for found in reply.data or ()]
+        with time_limit(timeout):
+            with explain_missing_action("images of your own", _INSTEAD):
+                reply = self._client.call(wire.PruneImages())
+            return [to_image(found) for found in reply.data or ()]
 
     @property
     def _client(self) -> SyncTransport:
@@ -256,15 +259,20 @@ class Images(Handle):
             send_file(settings, job.upload_url, source, f"upload of {archive.name}")
         except AgentBayError:
             # The answer to the upload may have been lost. Then the runtime has the archive, and takes no second one.
-            found = self._describe(job)
+            found = self._describe(job, deadline)
             if found.upload_url or found.state == "failed":
                 raise
         finally:
             source.close()
 
-    def _describe(self, job: wire.ImageJobData, output_from: int | None = None) -> wire.ImageJobData:
+    def _step(self, deadline: Deadline) -> Deadline:
+        return deadline.capped(self._client.timeout, at_least=LAST_POLL_SECONDS)
+
+    def _describe(
+        self, job: wire.ImageJobData, deadline: Deadline, output_from: int | None = None
+    ) -> wire.ImageJobData:
         action = wire.DescribeImageJob(job_id=job.job_id, output_from=output_from)
-        return (self._client.call(action)).data_or_raise()
+        return (self._client.call(action, self._step(deadline))).data_or_raise()
 
     def _cancel_build(self, job: wire.ImageJobData) -> None:
         with suppress(AgentBayError):  # what happened before is what the caller must know
@@ -278,12 +286,12 @@ class Images(Handle):
         delays = poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_OUTPUT_POLL_SECONDS)
         for delay in delays:
             sync_sleep(delay)
-            job = self._describe(job, job.output_end)
+            job = self._describe(job, deadline, job.output_end)
             while job.output:
                 output.append(job.output)
                 if on_output is not None:
                     invoke_callback(on_output, job.output)
-                job = self._describe(job, job.output_end)
+                job = self._describe(job, deadline, job.output_end)
             if job.image is not None:
                 return to_image(job.image)
             if job.state == "failed":
@@ -297,7 +305,7 @@ class Images(Handle):
         """Wait until a job has ended, and return its image."""
         for delay in poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_POLL_SECONDS):
             sync_sleep(delay)
-            job = self._describe(job)
+            job = self._describe(job, deadline)
             if progress is not None:
                 sync_invoke(progress, job.done, job.total)
             if job.image is not None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.mobile import (
     COMMAND_TIMEOUT_MS,
     blacklist_script,
@@ -44,15 +45,25 @@ class Mobile(SyncUiService):
     """
 
     @folded(BoolResult)
-    def tap(self, x: int, y: int) -> BoolResult:
+    def tap(self, x: int, y: int, *, timeout: float | None = None) -> BoolResult:
         """Tap a point.
 
         Wire: CallMcpTool/tap
         """
-        return self._run_bool(Tap(x=x, y=y))
+        with time_limit(timeout):
+            return self._run_bool(Tap(x=x, y=y))
 
     @folded(BoolResult)
-    def swipe(self, start_x: int, start_y: int, end_x: int, end_y: int, duration_ms: int = 300) -> BoolResult:
+    def swipe(
+        self,
+        start_x: int,
+        start_y: int,
+        end_x: int,
+        end_y: int,
+        duration_ms: int = 300,
+        *,
+        timeout: float | None = None,
+    ) -> BoolResult:
         """Swipe from one point to another.
 
         Args:
@@ -60,11 +71,12 @@ class Mobile(SyncUiService):
 
         Wire: CallMcpTool/swipe
         """
-        call = Swipe(start_x=start_x, start_y=start_y, end_x=end_x, end_y=end_y, duration_ms=duration_ms)
-        return self._run_bool(call)
+        with time_limit(timeout):
+            call = Swipe(start_x=start_x, start_y=start_y, end_x=end_x, end_y=end_y, duration_ms=duration_ms)
+            return self._run_bool(call)
 
     @folded(BoolResult)
-    def send_key(self, key: int) -> BoolResult:
+    def send_key(self, key: int, *, timeout: float | None = None) -> BoolResult:
         """Press a key.
 
         Args:
@@ -72,10 +84,11 @@ class Mobile(SyncUiService):
 
         Wire: CallMcpTool/send_key
         """
-        return self._run_bool(SendKey(key=key))
+        with time_limit(timeout):
+            return self._run_bool(SendKey(key=key))
 
     @folded(UIElementListResult)
-    def get_clickable_ui_elements(self, timeout_ms: int = 2000) -> UIElementListResult:
+    def get_clickable_ui_elements(self, timeout_ms: int = 2000, *, timeout: float | None = None) -> UIElementListResult:
         """List the elements of the screen that can be clicked.
 
         Args:
@@ -83,13 +96,16 @@ class Mobile(SyncUiService):
 
         Wire: CallMcpTool/get_clickable_ui_elements
         """
-        reply = self.session._run_tool(GetClickableUiElements(timeout_ms=timeout_ms))
+        with time_limit(timeout):
+            reply = self.session._run_tool(GetClickableUiElements(timeout_ms=timeout_ms))
         text = text_or_raise(reply)
         elements = read_clickable_elements(text)
         return UIElementListResult(request_id=reply.request_id, success=True, elements=elements, raw=text)
 
     @folded(UIElementListResult)
-    def get_all_ui_elements(self, timeout_ms: int = 2000, format: str = "json") -> UIElementListResult:
+    def get_all_ui_elements(
+        self, timeout_ms: int = 2000, format: str = "json", *, timeout: float | None = None
+    ) -> UIElementListResult:
         """List all elements of the screen.
 
         Args:
@@ -99,7 +115,8 @@ class Mobile(SyncUiService):
         Wire: CallMcpTool/get_all_ui_elements
         """
         chosen = (format or "").strip().lower() or "json"
-        reply = self.session._run_tool(GetAllUiElements(timeout_ms=timeout_ms, format=chosen))
+        with time_limit(timeout):
+            reply = self.session._run_tool(GetAllUiElements(timeout_ms=timeout_ms, format=chosen))
         text = text_or_raise(reply)
         if chosen not in UI_FORMATS:
             raise ReplyError(f"Unsupported UI elements format: '{chosen}'. Supported values: 'json', 'xml'.")
@@ -109,7 +126,7 @@ class Mobile(SyncUiService):
         )
 
     def beta_take_long_screenshot(
-        self, max_screens: int = 4, format: str = "png", quality: int | None = None
+        self, max_screens: int = 4, format: str = "png", quality: int | None = None, *, timeout: float | None = None
     ) -> ScreenshotResult:
         """Scroll, and take one screenshot of several screens.
 
@@ -124,15 +141,18 @@ class Mobile(SyncUiService):
 
         Wire: CallMcpTool/long_screenshot
         """
-        check_range("max_screens", max_screens, 2, 10)
-        if quality is not None:
-            check_range("quality", quality, 1, 100)
-        image_format = check_image_format(format)
-        call = LongScreenshot(max_screens=max_screens, format=image_format, quality=quality)
-        return self._take_screenshot(call, image_format, "Failed to take long screenshot")
+        with time_limit(timeout):
+            check_range("max_screens", max_screens, 2, 10)
+            if quality is not None:
+                check_range("quality", quality, 1, 100)
+            image_format = check_image_format(format)
+            call = LongScreenshot(max_screens=max_screens, format=image_format, quality=quality)
+            return self._take_screenshot(call, image_format, "Failed to take long screenshot")
 
     @folded(InstalledAppListResult)
-    def get_installed_apps(self, start_menu: bool, desktop: bool, ignore_system_apps: bool) -> InstalledAppListResult:
+    def get_installed_apps(
+        self, start_menu: bool, desktop: bool, ignore_system_apps: bool, *, timeout: float | None = None
+    ) -> InstalledAppListResult:
         """List the applications that can be started.
 
         Args:
@@ -142,10 +162,11 @@ class Mobile(SyncUiService):
 
         Wire: CallMcpTool/get_installed_apps
         """
-        return self._list_apps(start_menu, desktop, ignore_system_apps)
+        with time_limit(timeout):
+            return self._list_apps(start_menu, desktop, ignore_system_apps)
 
     @folded(AdbUrlResult)
-    def get_adb_url(self, adbkey_pub: str) -> AdbUrlResult:
+    def get_adb_url(self, adbkey_pub: str, *, timeout: float | None = None) -> AdbUrlResult:
         """Ask how `adb` reaches the phone.
 
         Args:
@@ -156,77 +177,85 @@ class Mobile(SyncUiService):
 
         Wire: GetAdbLink
         """
-        action = GetAdbLink(session_id=self.session.session_id, option={"adbkey_pub": adbkey_pub})
-        reply = self.session.agent_bay.client.call(action)
-        return AdbUrlResult(request_id=reply.request_id, success=True, data=reply.data_or_raise().url)
+        with time_limit(timeout):
+            action = GetAdbLink(session_id=self.session.session_id, option={"adbkey_pub": adbkey_pub})
+            reply = self.session.agent_bay.client.call(action)
+            return AdbUrlResult(request_id=reply.request_id, success=True, data=reply.data_or_raise().url)
 
-    def configure(self, mobile_config: MobileExtraConfig) -> None:
+    def configure(self, mobile_config: MobileExtraConfig, *, timeout: float | None = None) -> None:
         """Apply settings, and log a warning for each that fails.
 
         `create` does it for those in its parameters.
 
         Wire: CallMcpTool/shell
         """
-        if mobile_config.lock_resolution is not None:
-            self.set_resolution_lock(mobile_config.lock_resolution)
-        rule = mobile_config.app_manager_rule
-        if rule is not None and rule.app_package_name_list:
-            if rule.rule_type == "White":
-                self.set_app_whitelist(rule.app_package_name_list)
-            elif rule.rule_type == "Black":
-                self.set_app_blacklist(rule.app_package_name_list)
-        if mobile_config.hide_navigation_bar is not None:
-            self.set_navigation_bar_visibility(mobile_config.hide_navigation_bar)
-        if mobile_config.uninstall_blacklist:
-            self.set_uninstall_blacklist(mobile_config.uninstall_blacklist)
+        with time_limit(timeout):
+            if mobile_config.lock_resolution is not None:
+                self.set_resolution_lock(mobile_config.lock_resolution)
+            rule = mobile_config.app_manager_rule
+            if rule is not None and rule.app_package_name_list:
+                if rule.rule_type == "White":
+                    self.set_app_whitelist(rule.app_package_name_list)
+                elif rule.rule_type == "Black":
+                    self.set_app_blacklist(rule.app_package_name_list)
+            if mobile_config.hide_navigation_bar is not None:
+                self.set_navigation_bar_visibility(mobile_config.hide_navigation_bar)
+            if mobile_config.uninstall_blacklist:
+                self.set_uninstall_blacklist(mobile_config.uninstall_blacklist)
 
-    def set_resolution_lock(self, enable: bool) -> None:
+    def set_resolution_lock(self, enable: bool, *, timeout: float | None = None) -> None:
         """Lock or unlock the resolution of the screen, or log a warning.
 
         Wire: CallMcpTool/shell
         """
-        self._set("the resolution lock", resolution_lock_script(enable))
+        with time_limit(timeout):
+            self._set("the resolution lock", resolution_lock_script(enable))
 
-    def set_app_whitelist(self, package_names: Sequence[str]) -> None:
+    def set_app_whitelist(self, package_names: Sequence[str], *, timeout: float | None = None) -> None:
         """Let only these packages run, or log a warning.
 
         Wire: CallMcpTool/shell
         """
-        if package_names:
-            self._set("the whitelist of applications", whitelist_script(package_names))
+        with time_limit(timeout):
+            if package_names:
+                self._set("the whitelist of applications", whitelist_script(package_names))
 
-    def set_app_blacklist(self, package_names: Sequence[str]) -> None:
+    def set_app_blacklist(self, package_names: Sequence[str], *, timeout: float | None = None) -> None:
         """Forbid these packages to run, or log a warning.
 
         Wire: CallMcpTool/shell
         """
-        if package_names:
-            self._set("the blacklist of applications", blacklist_script(package_names))
+        with time_limit(timeout):
+            if package_names:
+                self._set("the blacklist of applications", blacklist_script(package_names))
 
-    def set_navigation_bar_visibility(self, hide: bool) -> None:
+    def set_navigation_bar_visibility(self, hide: bool, *, timeout: float | None = None) -> None:
         """Hide or show the navigation bar, or log a warning.
 
         Wire: CallMcpTool/shell
         """
-        self._set("the navigation bar", navigation_bar_script(hide))
+        with time_limit(timeout):
+            self._set("the navigation bar", navigation_bar_script(hide))
 
-    def set_uninstall_blacklist(self, package_names: Sequence[str]) -> None:
+    def set_uninstall_blacklist(self, package_names: Sequence[str], *, timeout: float | None = None) -> None:
         """Forbid to uninstall these packages, or log a warning.
 
         Wire: CallMcpTool/shell
         """
-        if package_names:
-            self._set("the packages that stay", uninstall_blacklist_script(package_names))
+        with time_limit(timeout):
+            if package_names:
+                self._set("the packages that stay", uninstall_blacklist_script(package_names))
 
-    def apply_simulation(self, config: MobileSimulateConfig) -> None:
+    def apply_simulation(self, config: MobileSimulateConfig, *, timeout: float | None = None) -> None:
         """Make the phone look like another device.
 
         `create` does it when its parameters have a `simulate_config`.
 
         Wire: CallMcpTool/shell
         """
-        if config.simulate and config.simulate_path:
-            self._set("the simulated device", simulate_script(config))
+        with time_limit(timeout):
+            if config.simulate and config.simulate_path:
+                self._set("the simulated device", simulate_script(config))
 
     def _set(self, what: str, command: str) -> None:
         try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.oss import read_oss_init, read_oss_text
 from .._wire.tools import OssDownload, OssDownloadAnonymous, OssEnvInit, OssUpload, OssUploadAnonymous
 from ..models.oss import OSSClientResult, OSSDownloadResult, OSSUploadResult
@@ -28,6 +29,8 @@ class Oss(SyncBaseService):
         security_token: str,
         endpoint: str | None = None,
         region: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> OSSClientResult:
         """Set the temporary credentials that `upload` and `download` use.
 
@@ -38,20 +41,21 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_env_init
         """
-        call = OssEnvInit(
-            access_key_id=access_key_id,
-            access_key_secret=access_key_secret,
-            security_token=security_token,
-            endpoint=endpoint or None,
-            region=region or None,
-        )
-        reply = self.session._run_tool(call)
-        # The tool's error may repeat the credentials, so they are handed over to be redacted.
-        text = read_oss_init(reply, (access_key_id, access_key_secret, security_token))
-        return OSSClientResult(request_id=reply.request_id, success=True, client_config=text)
+        with time_limit(timeout):
+            call = OssEnvInit(
+                access_key_id=access_key_id,
+                access_key_secret=access_key_secret,
+                security_token=security_token,
+                endpoint=endpoint or None,
+                region=region or None,
+            )
+            reply = self.session._run_tool(call)
+            # The tool's error may repeat the credentials, so they are handed over to be redacted.
+            text = read_oss_init(reply, (access_key_id, access_key_secret, security_token))
+            return OSSClientResult(request_id=reply.request_id, success=True, client_config=text)
 
     @folded(OSSUploadResult)
-    def upload(self, bucket: str, object: str, path: str) -> OSSUploadResult:
+    def upload(self, bucket: str, object: str, path: str, *, timeout: float | None = None) -> OSSUploadResult:
         """Copy a file of the session into a bucket.
 
         Needs `env_init`.
@@ -63,12 +67,13 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_upload
         """
-        reply = self.session._run_tool(OssUpload(bucket=bucket, object=object, path=path))
-        text = read_oss_text(reply, "Failed to upload to OSS")
-        return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
+        with time_limit(timeout):
+            reply = self.session._run_tool(OssUpload(bucket=bucket, object=object, path=path))
+            text = read_oss_text(reply, "Failed to upload to OSS")
+            return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
     @folded(OSSUploadResult)
-    def upload_anonymous(self, url: str, path: str) -> OSSUploadResult:
+    def upload_anonymous(self, url: str, path: str, *, timeout: float | None = None) -> OSSUploadResult:
         """Send a file of the session to a presigned URL.
 
         Args:
@@ -77,12 +82,13 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_upload_annon
         """
-        reply = self.session._run_tool(OssUploadAnonymous(url=url, path=path))
-        text = read_oss_text(reply, "Failed to upload anonymously", url)
-        return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
+        with time_limit(timeout):
+            reply = self.session._run_tool(OssUploadAnonymous(url=url, path=path))
+            text = read_oss_text(reply, "Failed to upload anonymously", url)
+            return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
     @folded(OSSDownloadResult)
-    def download(self, bucket: str, object: str, path: str) -> OSSDownloadResult:
+    def download(self, bucket: str, object: str, path: str, *, timeout: float | None = None) -> OSSDownloadResult:
         """Copy an object of a bucket into a file of the session.
 
         Needs `env_init`.
@@ -94,12 +100,13 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_download
         """
-        reply = self.session._run_tool(OssDownload(bucket=bucket, object=object, path=path))
-        text = read_oss_text(reply, "Failed to download from OSS")
-        return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)
+        with time_limit(timeout):
+            reply = self.session._run_tool(OssDownload(bucket=bucket, object=object, path=path))
+            text = read_oss_text(reply, "Failed to download from OSS")
+            return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)
 
     @folded(OSSDownloadResult)
-    def download_anonymous(self, url: str, path: str) -> OSSDownloadResult:
+    def download_anonymous(self, url: str, path: str, *, timeout: float | None = None) -> OSSDownloadResult:
         """Fetch a presigned URL into a file of the session.
 
         Args:
@@ -108,6 +115,7 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_download_annon
         """
-        reply = self.session._run_tool(OssDownloadAnonymous(url=url, path=path))
-        text = read_oss_text(reply, "Failed to download anonymously", url)
-        return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)
+        with time_limit(timeout):
+            reply = self.session._run_tool(OssDownloadAnonymous(url=url, path=path))
+            text = read_oss_text(reply, "Failed to download anonymously", url)
+            return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._arguments import checked_arguments, refusal
 from .._concurrency import SyncSemaphore, sync_sleep
 from .._handles import Handle
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.files import to_bytes
 from .._transport.poll import poll_delays
 from .._transport.processes import ProcessState
@@ -87,13 +87,13 @@ class Process(Handle):
         pauses = PauseExtension(self._session._client, self._session.session_id, deadline)
         while self.exit_code is None:
             seconds = min(self._control.long_poll_seconds, max(deadline.remaining(), 0.0))
-            self._poll_output("", 0, seconds, is_waiting=is_waiting)
+            self._poll_output("", 0, seconds, is_waiting=is_waiting, deadline=deadline)
             is_waiting = True
             if self.exit_code is None and pauses.is_over():
                 raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
 
-    def show(self) -> None:
+    def show(self, *, timeout: float | None = None) -> None:
         """Follow it to its end and display its output.
 
         It appears in the notebook's cell, or on the terminal.
@@ -103,14 +103,15 @@ class Process(Handle):
 
         Wire: CallMcpTool/read_process_output, CallMcpTool/shell
         """
-        from .._display import write_to_stream
+        with time_limit(timeout):
+            from .._display import write_to_stream
 
-        # Incremental, because the end of a chunk may split a character.
-        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in _STREAMS}
-        for name, data, done in self._follow(Deadline(math.inf)):
-            write_to_stream(name, decoders[name].decode(data, done))
+            # Incremental, because the end of a chunk may split a character.
+            decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in _STREAMS}
+            for name, data, done in self._follow(Deadline(math.inf)):
+                write_to_stream(name, decoders[name].decode(data, done))
 
-    def poll(self) -> int | None:
+    def poll(self, *, timeout: float | None = None) -> int | None:
         """Return the exit code, or None if it still runs.
 
         Raises:
@@ -118,9 +119,10 @@ class Process(Handle):
 
         Wire: CallMcpTool/wait_process, CallMcpTool/shell
         """
-        if self.exit_code is None:
-            self._poll_output("", 0, 0.0)
-        return self.exit_code
+        with time_limit(timeout):
+            if self.exit_code is None:
+                self._poll_output("", 0, 0.0)
+            return self.exit_code
 
     def send_stdin(self, data: str | bytes, timeout: float | None = None) -> None:
         """Write to its standard input.
@@ -153,16 +155,17 @@ class Process(Handle):
         finally:
             self._stdin_lock.release()
 
-    def close_stdin(self) -> None:
+    def close_stdin(self, *, timeout: float | None = None) -> None:
         """Close its standard input.
 
         Data that was sent before is still read. Calling it again does nothing.
 
         Wire: CallMcpTool/write_process_input, CallMcpTool/shell
         """
-        self._control.close_input(self.id)
+        with time_limit(timeout):
+            self._control.close_input(self.id)
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, *, timeout: float | None = None) -> None:
         """Send a signal to its process group, if it still runs.
 
         Args:
@@ -170,18 +173,20 @@ class Process(Handle):
 
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
-        if not 1 <= number <= _MAX_SIGNAL:
-            raise refusal("number", f"the number of a signal, 1 to {_MAX_SIGNAL}", number)
-        self._control.signal(self.id, int(number))
+        with time_limit(timeout):
+            if not 1 <= number <= _MAX_SIGNAL:
+                raise refusal("number", f"the number of a signal, 1 to {_MAX_SIGNAL}", number)
+            self._control.signal(self.id, int(number))
 
-    def kill(self) -> None:
+    def kill(self, *, timeout: float | None = None) -> None:
         """Kill its process group.
 
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
-        self._control.signal(self.id, _SIGKILL)
+        with time_limit(timeout):
+            self._control.signal(self.id, _SIGKILL)
 
-    def remove(self) -> None:
+    def remove(self, *, timeout: float | None = None) -> None:
         """Remove its output, which the session otherwise keeps to its end.
 
         Raises:
@@ -189,7 +194,8 @@ class Process(Handle):
 
         Wire: CallMcpTool/remove_process, CallMcpTool/shell
         """
-        self._control.remove(self.id)
+        with time_limit(timeout):
+            self._control.remove(self.id)
 
     def _follow(self, deadline: Deadline) -> Iterator[tuple[str, bytes, bool]]:
         """Yield the output of both streams as it comes.
@@ -208,14 +214,16 @@ class Process(Handle):
                     del offsets[name]
                 yield name, state.data, done
 
-    def _poll_output(self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False) -> ProcessState:
+    def _poll_output(
+        self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False, deadline: Deadline | None = None
+    ) -> ProcessState:
         """Wait for output beyond an offset, or for the end.
 
         Reading consumes nothing, so the call is repeated if its answer was lost. If the session is paused after the
         first call, or while the caller `is_waiting`, this waits for the end of the pause: another task or program can
-        end it.
+        end it. After the deadline nothing is repeated.
         """
-        retry_until = Deadline(_OUTPUT_RETRY_SECONDS)
+        retry_until = Deadline(_OUTPUT_RETRY_SECONDS) if deadline is None else deadline.capped(_OUTPUT_RETRY_SECONDS)
         for delay in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):
             try:
                 state = self._control.follow(self.id, stream, offset, seconds)

@@ -12,7 +12,7 @@ from .._concurrency import sync_sleep
 from .._transport import process_scripts as scripts
 from .._transport.command_line import CommandLine
 from .._transport.deadline import Deadline, to_timeout_ms
-from .._transport.processes import REPLY_MARGIN_SECONDS, ProcessEntry, ProcessState
+from .._transport.processes import CANCEL_SECONDS, REPLY_MARGIN_SECONDS, ProcessEntry, ProcessState
 from .._wire.tools import DeleteFile, Shell, ToolReply, WriteFile, mark_internal
 from ..errors import AgentBayError, CommandError, FileError
 from .service import text_or_raise
@@ -102,7 +102,8 @@ class SyncProcessScripts:
 
     def cancel(self, process_id: str) -> None:
         """Kill and remove a process, and let none start under its id any more."""
-        self._run_checked(scripts.cancel_script(process_id), process_id)
+        call = Shell(command=mark_internal(scripts.cancel_script(process_id)), timeout_ms=to_timeout_ms(CANCEL_SECONDS))
+        scripts.read_output_or_raise(self._session._run_tool(call, timeout=CANCEL_SECONDS), process_id)
 
     def _delete(self, staged: str) -> None:
         with contextlib.suppress(AgentBayError):  # what happened before is what the caller must know

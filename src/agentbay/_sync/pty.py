@@ -10,7 +10,7 @@ from typing import Any
 from .._arguments import checked_arguments
 from .._transport.command import check_environment
 from .._transport.command_line import accepts_command_fields, make_command_line, silent_terminal_command
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, limit_seconds, time_limit
 from .._wire.converter import unstructure
 from .._wire.pty import PTY_TARGET, PtyAnswer, PtyCreate, PtyRef
 from .._wire.tools import Shell
@@ -39,6 +39,7 @@ class Pty(SyncBaseService):
         *,
         argv: Sequence[str] | None = None,
         echo: bool = True,
+        timeout: float | None = None,
     ) -> PtyHandle:
         """Start a program in a new terminal.
 
@@ -53,6 +54,7 @@ class Pty(SyncBaseService):
             timeout_s: Seconds it may take; None is 30.
             argv: A program and its arguments to run, instead of `shell`; nothing in them is expanded.
             echo: Whether the terminal shows what is typed. Programs that drive it seldom want that.
+            timeout: The same as `timeout_s`, and goes before it.
 
         Raises:
             InvalidArgumentError: There is both `argv` and `shell`, or no program in `argv`.
@@ -76,10 +78,13 @@ class Pty(SyncBaseService):
             listening=True,
             echo=False if not echo and knows_echo else None,
         )
-        deadline = Deadline(CALL_TIMEOUT_SECONDS if timeout_s is None else timeout_s)
+        limit = timeout_s if timeout is None else timeout
+        deadline = Deadline(CALL_TIMEOUT_SECONDS if limit is None else limit)
         return self._attach("pty.create", wanted, PtyHandle("", self, on_data), deadline)
 
-    def connect(self, pty_session_id: str, on_data: Callable[[bytes], object] | None = None) -> PtyHandle:
+    def connect(
+        self, pty_session_id: str, on_data: Callable[[bytes], object] | None = None, *, timeout: float | None = None
+    ) -> PtyHandle:
         """Attach to an open terminal, which any client may have opened.
 
         Its recent output, where the service keeps it, comes first.
@@ -95,11 +100,12 @@ class Pty(SyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.connect
         """
-        wanted = PtyRef(pty_session_id=pty_session_id, listening=True)
-        handle = PtyHandle(pty_session_id, self, on_data)
-        return self._attach("pty.connect", wanted, handle, Deadline(CALL_TIMEOUT_SECONDS))
+        with time_limit(timeout):
+            wanted = PtyRef(pty_session_id=pty_session_id, listening=True)
+            handle = PtyHandle(pty_session_id, self, on_data)
+            return self._attach("pty.connect", wanted, handle, Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)))
 
-    def list(self) -> builtins.list[PtySession]:
+    def list(self, *, timeout: float | None = None) -> builtins.list[PtySession]:
         """List the session's terminals in the order of creation.
 
         Raises:
@@ -108,15 +114,16 @@ class Pty(SyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.list
         """
-        answer = self._call("pty.list", {})
-        if answer.pty_sessions is None:
-            return [PtySession(found, 0, 0, "running") for found in answer.pty_session_ids]
-        return [
-            PtySession(found.pty_session_id, found.cols, found.rows, found.status, found.exit_code)
-            for found in answer.pty_sessions
-        ]
+        with time_limit(timeout):
+            answer = self._call("pty.list", {})
+            if answer.pty_sessions is None:
+                return [PtySession(found, 0, 0, "running") for found in answer.pty_session_ids]
+            return [
+                PtySession(found.pty_session_id, found.cols, found.rows, found.status, found.exit_code)
+                for found in answer.pty_sessions
+            ]
 
-    def kill(self, pty_session_id: str) -> None:
+    def kill(self, pty_session_id: str, *, timeout: float | None = None) -> None:
         """Kill the program in a terminal and its child processes.
 
         Raises:
@@ -126,7 +133,8 @@ class Pty(SyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.kill
         """
-        self._call("pty.kill", PtyRef(pty_session_id=pty_session_id))
+        with time_limit(timeout):
+            self._call("pty.kill", PtyRef(pty_session_id=pty_session_id))
 
     def _attach(self, method: str, wanted: object, handle: PtyHandle, deadline: Deadline) -> PtyHandle:
         link = self.session.ws.websocket()
@@ -149,7 +157,9 @@ class Pty(SyncBaseService):
         link = self.session.ws.websocket()
         data = {"method": method, "params": unstructure(params)}
         try:
-            return parse_answer(link.call(PTY_TARGET, data, deadline or Deadline(CALL_TIMEOUT_SECONDS), on_answer))
+            return parse_answer(
+                link.call(PTY_TARGET, data, deadline or Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)), on_answer)
+            )
         except ToolError as error:
             missing = "not found" in error.message.lower()
             raise (PtySessionNotFoundError if missing else PtyError)(error.message, **error.context()) from error

@@ -55,7 +55,8 @@ class SyncSessionCopies:
         """
         deadline = Deadline(timeout)
         with explain_missing_action("snapshots of sessions", _INSTEAD):
-            reply = self.agent_bay.client.call(SnapshotSession(session_id=self.session_id, name=name))
+            action = SnapshotSession(session_id=self.session_id, name=name)
+            reply = self.agent_bay.client.call(action, deadline.capped(self.agent_bay.timeout))
         return self.agent_bay.images._wait(reply.data_or_raise(), f"The snapshot {name}", None, deadline)
 
     def fork(self, count: int = 1, *, contexts: bool = False, timeout: float = 600.0) -> list[Session]:

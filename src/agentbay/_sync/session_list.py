@@ -11,7 +11,7 @@ import attrs
 
 from .._arguments import checked_arguments
 from .._concurrency import SyncMethod, sync_paged
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, time_limit
 from .._transport.sessions import make_list_session, to_session_dict
 from ..errors import InvalidArgumentError
 from ..models.session import SessionListResult, SessionStatus
@@ -55,7 +55,7 @@ class SyncSessionList:
     @property
     def timeout(self) -> float:
         """Seconds that an operation without a time limit of its own may take."""
-        return self.client.settings.timeout
+        return self.client.timeout
 
     @sync_paged(dict[str, str])
     @folded(SyncSessionPage)
@@ -66,6 +66,8 @@ class SyncSessionList:
         limit: int | None = None,
         status: str | SessionStatus | None = None,
         image_id: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> SessionListResult:
         """List sessions that have not ended, one page at a time.
 
@@ -81,20 +83,21 @@ class SyncSessionList:
 
         Wire: ListSession
         """
-        number = 1 if page is None else page
-        if number < 1:
-            raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
-        deadline = Deadline(self.timeout)
-        result = self._list_page(labels, limit, status, image_id, "", deadline)
-        for _ in range(number - 1):
-            if not result.next_token:
-                error = InvalidArgumentError(
-                    f"Cannot reach page {page}: No more pages available", request_id=result.request_id
-                )
-                counts = {"max_results": result.max_results, "total_count": result.total_count}
-                return fold_error(self, SyncSessionPage, error, **counts)
-            result = self._list_page(labels, limit, status, image_id, result.next_token, deadline)
-        return result
+        with time_limit(timeout):
+            number = 1 if page is None else page
+            if number < 1:
+                raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
+            deadline = Deadline(self.timeout)
+            result = self._list_page(labels, limit, status, image_id, "", timeout, deadline)
+            for _ in range(number - 1):
+                if not result.next_token:
+                    error = InvalidArgumentError(
+                        f"Cannot reach page {page}: No more pages available", request_id=result.request_id
+                    )
+                    counts = {"max_results": result.max_results, "total_count": result.total_count}
+                    return fold_error(self, SyncSessionPage, error, **counts)
+                result = self._list_page(labels, limit, status, image_id, result.next_token, timeout, deadline)
+            return result
 
     def iter_sessions(
         self,
@@ -102,6 +105,8 @@ class SyncSessionList:
         limit: int | None = None,
         status: str | SessionStatus | None = None,
         image_id: str | None = None,
+        *,
+        timeout: float | None = None,
     ) -> Iterator[dict[str, str]]:
         """Iterate over all sessions that have not ended, one call per page.
 
@@ -110,6 +115,7 @@ class SyncSessionList:
             limit: How many per page; None means 10.
             status: Only sessions in this state.
             image_id: Only sessions of this image.
+            timeout: Seconds that each call may take; None is the client's time limit.
 
         Yields:
             A dict per session, as in `SessionListResult.session_ids`.
@@ -119,7 +125,7 @@ class SyncSessionList:
 
         Wire: ListSession
         """
-        for item in self._list_page(labels, limit, status, image_id, ""):
+        for item in self._list_page(labels, limit, status, image_id, "", timeout):
             yield item
 
     def _list_page(
@@ -129,9 +135,11 @@ class SyncSessionList:
         status: str | SessionStatus | None,
         image_id: str | None,
         token: str,
+        timeout: float | None,
         deadline: Deadline | None = None,
     ) -> SyncSessionPage:
-        reply = self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
+        with time_limit(timeout):
+            reply = self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
         page = SyncSessionPage(
             request_id=reply.request_id,
             success=True,
@@ -140,5 +148,5 @@ class SyncSessionList:
             max_results=reply.max_results or limit or 10,
             total_count=reply.total_count,
         )
-        page._read_page = partial(self._list_page, labels, limit, status, image_id)
+        page._read_page = partial(self._list_page, labels, limit, status, image_id, timeout=timeout)
         return page

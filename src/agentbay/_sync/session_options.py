@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .._concurrency import sync_shield
 from .._wire.params import missing_options
 from ..errors import NotSupportedError
 from ..models.params import CreateSessionParams
+from .waiting import clean_up
 
 if TYPE_CHECKING:
     from .session import Session
@@ -45,5 +45,5 @@ def give_missing_options(session: Session, params: CreateSessionParams, given: S
         if "envs" in missing:
             (session.env.set(params.envs)).unwrap()
     except BaseException:
-        sync_shield(lambda: session.delete())
+        clean_up(lambda: session.delete())
         raise

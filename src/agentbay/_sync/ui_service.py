@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .._arguments import checked_arguments
+from .._transport.deadline import time_limit
 from .._transport.ui import check_image_format, read_apps, read_processes, read_screenshot
 from .._wire.schema import Tool
 from .._wire.ui_tools import GetInstalledApps, InputText, Screenshot, StartApp, StopAppByCmd, SystemScreenshot
@@ -19,7 +20,7 @@ class SyncUiService(SyncBaseService):
     """Base of `AsyncComputer` and `AsyncMobile`."""
 
     @folded(BoolResult)
-    def input_text(self, text: str) -> BoolResult:
+    def input_text(self, text: str, *, timeout: float | None = None) -> BoolResult:
         """Type text into whatever has the input focus.
 
         Args:
@@ -27,10 +28,13 @@ class SyncUiService(SyncBaseService):
 
         Wire: CallMcpTool/input_text
         """
-        return self._run_bool(InputText(text=text))
+        with time_limit(timeout):
+            return self._run_bool(InputText(text=text))
 
     @folded(ProcessListResult)
-    def start_app(self, start_cmd: str, work_directory: str = "", activity: str = "") -> ProcessListResult:
+    def start_app(
+        self, start_cmd: str, work_directory: str = "", activity: str = "", *, timeout: float | None = None
+    ) -> ProcessListResult:
         """Start an application.
 
         Args:
@@ -43,11 +47,12 @@ class SyncUiService(SyncBaseService):
 
         Wire: CallMcpTool/start_app
         """
-        call = StartApp(start_cmd=start_cmd, work_directory=work_directory or None, activity=activity or None)
-        return self._list_processes(call)
+        with time_limit(timeout):
+            call = StartApp(start_cmd=start_cmd, work_directory=work_directory or None, activity=activity or None)
+            return self._list_processes(call)
 
     @folded(AppOperationResult)
-    def stop_app_by_cmd(self, stop_cmd: str) -> AppOperationResult:
+    def stop_app_by_cmd(self, stop_cmd: str, *, timeout: float | None = None) -> AppOperationResult:
         """Stop an application.
 
         Args:
@@ -55,10 +60,11 @@ class SyncUiService(SyncBaseService):
 
         Wire: CallMcpTool/stop_app_by_cmd
         """
-        return self._stop_app(StopAppByCmd(stop_cmd=stop_cmd))
+        with time_limit(timeout):
+            return self._stop_app(StopAppByCmd(stop_cmd=stop_cmd))
 
     @folded(OperationResult)
-    def screenshot(self) -> OperationResult:
+    def screenshot(self, *, timeout: float | None = None) -> OperationResult:
         """Take a screenshot, which the service keeps in object storage for about an hour.
 
         Returns:
@@ -67,15 +73,17 @@ class SyncUiService(SyncBaseService):
 
         Wire: CallMcpTool/system_screenshot
         """
-        # Each kind of session has one of the two tools only, so the refusal names the other instead of failing there.
-        if self.session.link_url:
-            raise NotSupportedError(
-                "This cloud environment does not support `screenshot()`. Please use `beta_take_screenshot()` instead."
-            )
-        reply = self.session._run_tool(SystemScreenshot())
-        return OperationResult(request_id=reply.request_id, success=True, data=text_or_raise(reply))
+        with time_limit(timeout):
+            # Each kind of session has one of the two tools only, so the refusal names the other.
+            if self.session.link_url:
+                raise NotSupportedError(
+                    "This cloud environment does not support `screenshot()`. "
+                    "Please use `beta_take_screenshot()` instead."
+                )
+            reply = self.session._run_tool(SystemScreenshot())
+            return OperationResult(request_id=reply.request_id, success=True, data=text_or_raise(reply))
 
-    def beta_take_screenshot(self, format: str = "png") -> ScreenshotResult:
+    def beta_take_screenshot(self, format: str = "png", *, timeout: float | None = None) -> ScreenshotResult:
         """Take a screenshot and return the image.
 
         Args:
@@ -87,14 +95,16 @@ class SyncUiService(SyncBaseService):
 
         Wire: CallMcpTool/screenshot
         """
-        image_format = check_image_format(format)
-        if not self.session.link_url:
-            raise NotSupportedError(
-                "This cloud environment does not support `beta_take_screenshot()`. Please use `screenshot()` instead."
+        with time_limit(timeout):
+            image_format = check_image_format(format)
+            if not self.session.link_url:
+                raise NotSupportedError(
+                    "This cloud environment does not support `beta_take_screenshot()`. "
+                    "Please use `screenshot()` instead."
+                )
+            return self._take_screenshot(
+                Screenshot(format=image_format), image_format, "Failed to take screenshot via MCP tool 'screenshot'"
             )
-        return self._take_screenshot(
-            Screenshot(format=image_format), image_format, "Failed to take screenshot via MCP tool 'screenshot'"
-        )
 
     def _take_screenshot(self, call: Tool, image_format: str, failure: str) -> ScreenshotResult:
         reply = self.session._run_tool(call)

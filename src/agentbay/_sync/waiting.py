@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .._concurrency import sync_sleep
-from .._transport.deadline import Deadline
+from .._concurrency import SyncCallable, sync_shield, sync_sleep
+from .._transport.deadline import Deadline, without_time_limit
 from .._transport.poll import poll_delays
 from .._transport.sessions import check_awaited_contexts
 from .._wire.contexts import GetContextInfo, SyncContext
@@ -93,7 +93,7 @@ def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) 
     """
     for delay in poll_delays(deadline, first=0.02, factor=1.6, cap=1.0):
         try:
-            found = client.call(GetSessionDetail(session_id=session_id), deadline.capped(client.settings.timeout))
+            found = client.call(GetSessionDetail(session_id=session_id), deadline.capped(client.timeout))
             if found.data_or_raise().status in _ENDED_STATUSES:
                 return
         except NotFoundError:
@@ -120,7 +120,7 @@ def wait_for_state(
     status = "unknown"
     for delay in poll_delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
         try:
-            found = client.call(GetSession(session_id=session_id), deadline.capped(client.settings.timeout))
+            found = client.call(GetSession(session_id=session_id), deadline.capped(client.timeout))
             status = found.data_or_raise().status
         except AgentBayError as error:
             if not error.retryable:
@@ -141,7 +141,7 @@ def sync_contexts(client: SyncTransport, action: SyncContext, deadline: Deadline
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
     """
-    reply = client.call(action, deadline.capped(client.settings.timeout))
+    reply = client.call(action, deadline.capped(client.timeout))
     wait_for_sync(client, action, deadline)
     return reply
 
@@ -188,7 +188,7 @@ def poll_transfers(client: SyncTransport, asked: GetContextInfo, deadline: Deadl
         AgentBayError: If asking again would not help.
     """
     try:
-        found = client.call(asked, deadline.capped(client.settings.timeout))
+        found = client.call(asked, deadline.capped(client.timeout))
     except AgentBayError as error:
         if not error.retryable:
             raise
@@ -208,7 +208,7 @@ def wait_for_contexts(
         if not missing:
             return None
         try:
-            found = client.call(GetContextInfo(session_id=session_id), deadline.capped(client.settings.timeout))
+            found = client.call(GetContextInfo(session_id=session_id), deadline.capped(client.timeout))
             missing, wrong = check_awaited_contexts(awaited, found.data_or_raise().transfers())
         except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]
@@ -220,3 +220,12 @@ def wait_for_contexts(
     return SessionError(
         f"Session {session_id} was created, but contexts did not arrive in {deadline.seconds:g} s: {late}"
     )
+
+
+def clean_up(undo: SyncCallable[object]) -> None:
+    """Undo what an operation began, whatever ended it.
+
+    Neither a cancellation nor the time limit of the operation ends this.
+    """
+    with without_time_limit():
+        sync_shield(undo)

@@ -156,7 +156,7 @@ def _not_run_error(reply: Reply[ToolReply], text: str, value: dict[str, Any] | N
 
 
 def _timeout_error(reply: Reply[ToolReply], error: ExecutionError) -> CodeTimeoutError:
-    return CodeTimeoutError(format_error(error), request_id=reply.request_id, hint="Give it a longer timeout_s.")
+    return CodeTimeoutError(format_error(error), request_id=reply.request_id, hint="Give it a longer timeout.")
 
 
 def format_error(error: ExecutionError) -> str:

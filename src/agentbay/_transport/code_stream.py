@@ -92,7 +92,7 @@ class CodeEventCollector:
         )
         message = _to_text(end.get("executionError")) or ("" if error is None else format_error(error))
         refused_hosts = read_refused_hosts(end)
-        late = CodeTimeoutError(message, request_id=request_id, hint="Give it a longer timeout_s.")
+        late = CodeTimeoutError(message, request_id=request_id, hint="Give it a longer timeout.")
         return EnhancedCodeExecutionResult(
             request_id=request_id,
             success=error is None,

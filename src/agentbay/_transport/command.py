@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -197,7 +198,7 @@ def _timeout_result(
     error = CommandTimeoutError(
         message or "The command ran out of time and was killed.",
         request_id=request_id,
-        hint="Give it a longer timeout_ms.",
+        hint="Give it a longer timeout.",
         stdout=stdout,
         stderr=stderr,
         truncated=truncated,
@@ -227,3 +228,15 @@ def read_raw_command(reply: Reply[ToolReply]) -> tuple[bytes, int, str]:
         return content[:end], int(facts["exitCode"]), str(facts["stderr"])
     except (struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ReplyError("The answer of a command cannot be read.", request_id=reply.request_id) from error
+
+
+def command_limit_ms(timeout_ms: float | None, timeout: float | None) -> int:
+    """Return the whole milliseconds until a command is killed.
+
+    Args:
+        timeout_ms: Milliseconds; None is the default.
+        timeout: Seconds, which go before them.
+    """
+    wanted = timeout_ms if timeout is None else timeout * 1000
+    # Rounding down could make 0 of a fraction.
+    return DEFAULT_COMMAND_TIMEOUT_MS if wanted is None else max(1, math.ceil(wanted))

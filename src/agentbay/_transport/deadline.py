@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context, ContextVar, copy_context
 from typing import NamedTuple
 
 from ..errors import DeadlineExceeded
@@ -13,7 +16,8 @@ _DAY_SECONDS = 86400.0
 class Deadline:
     """A moment on the monotonic clock by which an operation must end.
 
-    It is made once, where the operation begins, and passed down to every step.
+    It is made once, where the operation begins, and passed down to every step. Inside of `time_limit` it is never later
+    than that.
 
     Args:
         seconds: Time for the whole operation, with pauses and retries.
@@ -24,6 +28,8 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.at = time.monotonic() + seconds
+        if (limit := _limit.get()) is not None and limit.at < self.at:
+            self.at, self.seconds = limit.at, limit.seconds
 
     def postpone(self, seconds: float) -> None:
         """Move it later, for a wait that has its own time limit."""
@@ -33,9 +39,14 @@ class Deadline:
         """Return the seconds left, negative after the deadline."""
         return self.at - time.monotonic()
 
-    def capped(self, seconds: float) -> Deadline:
-        """Return a deadline for one step, which is never later than this one."""
-        return Deadline(max(0.0, min(seconds, self.remaining())))
+    def capped(self, seconds: float, *, at_least: float = 0.0) -> Deadline:
+        """Return a deadline for one step, which is not later than this one.
+
+        Args:
+            seconds: Time for the step.
+            at_least: Seconds that it has in any case, such as a last poll when the time is over.
+        """
+        return Deadline(max(at_least, min(seconds, self.remaining())))
 
     def remaining_or_raise(self, doing: str) -> float:
         """Return the seconds left.
@@ -51,6 +62,46 @@ class Deadline:
     def exceeded_error(self, doing: str) -> DeadlineExceeded:
         """Return the error that says that time ran out."""
         return DeadlineExceeded(f"{doing} did not finish within {self.seconds:g} s.")
+
+
+# The deadline of the public call that runs, if its caller gave `timeout=`. A context variable propagates it to every
+# step, as gRPC propagates deadlines, so that none can forget it.
+_limit: ContextVar[Deadline | None] = ContextVar("agentbay_time_limit", default=None)
+
+
+def time_limit(seconds: float | None) -> AbstractContextManager[None]:
+    """Limit all that a `with` block does, as `timeout=` of a public method says.
+
+    None changes nothing.
+    """
+    return nullcontext() if seconds is None else _limited(Deadline(seconds))
+
+
+def without_time_limit() -> AbstractContextManager[None]:
+    """Lift the limit for a `with` block, such as one that cleans up."""
+    return _limited(None)
+
+
+@contextmanager
+def _limited(deadline: Deadline | None) -> Iterator[None]:
+    token = _limit.set(deadline)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def limit_seconds(default: float) -> float:
+    """Return the seconds of the `time_limit` around this, or the default without one."""
+    limit = _limit.get()
+    return default if limit is None else limit.seconds
+
+
+def unlimited_context() -> Context:
+    """Return a copy of the context for a task that outlives its call."""
+    context = copy_context()
+    context.run(_limit.set, None)
+    return context
 
 
 def to_timeout_ms(seconds: float) -> int:

@@ -67,7 +67,7 @@ _HINTS: dict[type[GitError], str] = {
     GitAuthError: "Check the user name and the token or key; git cannot ask for them in a session.",
     GitNotFoundError: "Use an image that has git, or install it in the session.",
     GitConflictError: "`status()` lists the files; resolve them, then add and commit, or reset.",
-    GitTimeoutError: "Give it a longer timeout_ms.",
+    GitTimeoutError: "Give it a longer timeout.",
 }
 _REJECTED_AS_BEHIND = re.compile(r"\((?:fetch first|non-fast-forward|stale info)\)")
 _PROXY_REFUSAL = re.compile(r"CONNECT tunnel failed, response 403|from proxy after CONNECT")

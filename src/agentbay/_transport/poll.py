@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from .deadline import Deadline
 
+LAST_POLL_SECONDS = 1.0  # for a poll that is made when the time is over
+
 
 def poll_delays(deadline: Deadline, *, first: float, factor: float = 1.0, cap: float | None = None) -> Iterator[float]:
     """Yield the seconds to wait after each poll, until the deadline.

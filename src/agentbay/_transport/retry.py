@@ -25,6 +25,7 @@ from ..errors import (
 
 _FIRST_BACKOFF_SECONDS = 0.2  # bound of the first pause
 _MAX_BACKOFF_SECONDS = 8.0  # the bound grows no further
+_MAX_DOUBLINGS = 16  # reach it by far; 2**1024 is too large for a float
 
 
 def retry_backoff(
@@ -45,7 +46,8 @@ def retry_backoff(
     if pause is None:
         import random  # with the first retry
 
-        bound = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
+        doublings = min(attempt - 1, _MAX_DOUBLINGS)
+        bound = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2**doublings)
         pause = random.uniform(0, bound)  # full jitter
     return pause if pause < remaining else None
 
