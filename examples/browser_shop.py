@@ -51,6 +51,6 @@ if __name__ == "__main__":
     with AgentBay.local() as bay, bay.session(CreateSessionParams(image_id="browser_latest")) as session:
         session.file_system.write_file("shop.py", SHOP).unwrap()
         session.command.start("python3 shop.py")
-        session.command.run("until curl -s 127.0.0.1:8000 >/dev/null; do sleep 0.05; done", timeout_ms=30_000).check()
+        session.command.run("until curl -s 127.0.0.1:8000 >/dev/null; do sleep 0.05; done", timeout=30).check()
         print("the page says:", order(session))
         print("the shop has noted:", session.file_system.read_file("orders.txt").content.strip())

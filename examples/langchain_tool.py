@@ -23,7 +23,7 @@ def tools_of(session: AsyncSession) -> list[BaseTool]:
     async def shell(command: Annotated[str, "As typed at a prompt."]) -> str:
         """Run a command in the sandbox, and return its exit code and output."""
         try:
-            result = (await session.command.run(command, timeout_ms=20_000)).unwrap()
+            result = (await session.command.run(command, timeout=20)).unwrap()
         except AgentBayError as error:
             raise ToolException(error.message) from error
         return f"exit code {result.exit_code}\n{result.output[-4000:]}"

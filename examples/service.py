@@ -43,7 +43,7 @@ async def run(request: Request) -> JSONResponse:
     # If the caller goes away and the request is cancelled, the session is deleted all the same.
     async with bay.session() as session:
         (await session.file_system.write_file("program.py", program)).unwrap()
-        result = await session.command.run("python3 program.py", timeout_ms=SECONDS * 1000)
+        result = await session.command.run("python3 program.py", timeout=SECONDS)
     if isinstance(result.exception, CommandTimeoutError):
         return JSONResponse({"error": f"It ran for more than {SECONDS} s.", "stdout": result.exception.stdout}, 422)
     result.unwrap()

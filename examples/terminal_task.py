@@ -38,7 +38,7 @@ def build(bay: AgentBay, base: str) -> str:
 def attempt(session: Session, commands: list[str]) -> bool:
     """Let an agent work, then run the tests, which it has not seen."""
     for command in commands:
-        session.command.run(command, timeout_ms=60_000).unwrap()
+        session.command.run(command, timeout=60).unwrap()
     session.file_system.push(TASK / "tests", "/tests")
     return session.command.run(["/tests/test.sh"]).success
 

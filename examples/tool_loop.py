@@ -35,7 +35,7 @@ def call(session: Session, name: str, arguments: dict[str, str]) -> str:
         if name == "write_file":
             session.file_system.write_file(arguments["path"], arguments["content"]).unwrap()
             return "written"
-        result = session.command.run(arguments["command"], timeout_ms=20_000).unwrap()
+        result = session.command.run(arguments["command"], timeout=20).unwrap()
         return json.dumps({"exit_code": result.exit_code, "output": result.output[-4000:]})
     except (AgentBayError, KeyError) as error:
         return f"{type(error).__name__}: {error}"

@@ -62,7 +62,7 @@ def send_path(session: Session, source: Path, target: str) -> TreeReport:
         with source.open("rb") as reader:
             size = _send_content(session, reader, staged, source.name)
             mode = f"{os.fstat(reader.fileno()).st_mode & 0o777:o}"
-        session.command.run(_PLACE_SCRIPT.format(**facts, mode=mode), _PLACE_TIMEOUT_SECONDS * 1000).check()
+        session.command.run(_PLACE_SCRIPT.format(**facts, mode=mode), timeout=_PLACE_TIMEOUT_SECONDS).check()
     except BaseException:
         session.command.run(f"rm -f {staged}")
         raise
@@ -139,7 +139,7 @@ def _fetch_content(session: Session, path: str, writer: IO[bytes], size: int, pr
     try:
         while done < size:
             cut = f"tail -c +{done + 1} {_quote_remote_path(path)} | head -c {_TRANSFER_CHUNK_BYTES} >{staged}"
-            session.command.run(cut, _PLACE_TIMEOUT_SECONDS * 1000).check()
+            session.command.run(cut, timeout=_PLACE_TIMEOUT_SECONDS).check()
             piece = session.file_system.read_file(staged, format="bytes").unwrap().content
             if not piece:
                 raise FileError(f"{path!r} became shorter while it was fetched.")

@@ -34,7 +34,7 @@ class SessionFiles:
         packed = await asyncio.to_thread(tar_transfer.pack_dir_to_bytes, source_dir, compress=True, include_root=False)
         (await self.session.file_system.create_directory(target_dir)).unwrap()
         unpack = ["tar", "-xzof", "-", "-C", target_dir]  # -o: a session has one user, so owners cannot be kept
-        (await self.session.command.run(unpack, 1000 * NO_LIMIT_SECONDS, stdin=packed.getvalue())).check()
+        (await self.session.command.run(unpack, stdin=packed.getvalue(), timeout=NO_LIMIT_SECONDS)).check()
 
     async def download_file(self, source_path: str, target_path: Path | str) -> None:
         """Copy a file from the session."""
@@ -47,7 +47,7 @@ class SessionFiles:
         archive = f"/tmp/.harbor-{uuid4().hex}.tar.gz"
         pack = tar_transfer.remote_pack_command(source_dir, archive)
         try:
-            done = (await self.session.command.run(pack, 1000 * NO_LIMIT_SECONDS)).unwrap()
+            done = (await self.session.command.run(pack, timeout=NO_LIMIT_SECONDS)).unwrap()
             if not tar_transfer.tar_pack_succeeded(done.exit_code, stderr=done.stderr, logger=self.logger):
                 raise RuntimeError(f"Cannot pack {source_dir!r} in the session: {done.stderr}")
             content = (await self.session.file_system.read_file(archive, format="bytes")).unwrap().content

@@ -165,9 +165,9 @@ class AgentBaySandboxSession(BaseSandboxSession):
 
     async def _run(self, argv: list[str], timeout: float | None = None, stdin: bytes | None = None) -> CommandResult:
         root = self._workspace_root_path()
-        limit = 1000 * (_NO_LIMIT_SECONDS if timeout is None else timeout)
+        limit = _NO_LIMIT_SECONDS if timeout is None else timeout
         envs = await self.state.manifest.environment.resolve()
-        done = await self.session.command.run(argv, limit, root.as_posix(), envs, stdin=stdin)
+        done = await self.session.command.run(argv, None, root.as_posix(), envs, stdin=stdin, timeout=limit)
         if isinstance(done.exception, CommandTimeoutError):
             raise ExecTimeoutError(command=argv, timeout_s=timeout, cause=done.exception) from done.exception
         if isinstance(done.exception, FileNotFoundError):

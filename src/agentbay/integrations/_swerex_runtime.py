@@ -15,7 +15,7 @@ from swerex.utils.log import get_logger
 from agentbay import Session, errors
 from agentbay.integrations.shell import Shell, ShellOutput
 
-_NO_LIMIT_MS = 24 * 3600 * 1000
+_NO_LIMIT_SECONDS = 24 * 3600
 
 
 class AgentBayRuntime(rex.AbstractRuntime):
@@ -30,9 +30,9 @@ class AgentBayRuntime(rex.AbstractRuntime):
 
     async def is_alive(self, *, timeout: float | None = None) -> rex.IsAliveResponse:
         """Return whether the session answers."""
-        limit = 1000 * timeout if timeout else _NO_LIMIT_MS
+        limit = timeout or _NO_LIMIT_SECONDS
         try:
-            (await asyncio.to_thread(self.session.command.run, ["true"], limit)).unwrap()
+            (await asyncio.to_thread(self.session.command.run, ["true"], timeout=limit)).unwrap()
         except errors.AgentBayError as error:
             return rex.IsAliveResponse(is_alive=False, message=str(error))
         return rex.IsAliveResponse(is_alive=True)
@@ -74,9 +74,9 @@ class AgentBayRuntime(rex.AbstractRuntime):
         """Run a command as `subprocess.run` does, with `env` besides the session's variables."""
         words = [command.command] if isinstance(command.command, str) else command.command
         argv = ["/bin/sh", "-c", *words] if command.shell else words
-        limit = _NO_LIMIT_MS if command.timeout is None else 1000 * command.timeout
+        limit = _NO_LIMIT_SECONDS if command.timeout is None else command.timeout
         run, merge = self.session.command.run, command.merge_output_streams
-        result = await asyncio.to_thread(run, argv, limit, command.cwd, command.env, merge_stderr=merge)
+        result = await asyncio.to_thread(run, argv, None, command.cwd, command.env, merge_stderr=merge, timeout=limit)
         if isinstance(result.exception, errors.CommandTimeoutError):
             raise exceptions.CommandTimeoutError(f"Timeout ({command.timeout}s) exceeded while running command")
         result.unwrap()

@@ -95,7 +95,7 @@ class AgentBayCodeExecutor(CodeExecutor, Component[AgentBayExecutorConfig]):
         program, ending = _PROGRAMS[language]
         name = f"tmp_code_{abs(hash(block.code)):x}.{ending}"
         (await self.session.file_system.write_file(name, block.code)).unwrap()
-        result = await self.session.command.run(f"{program} {name} 2>&1", 1000 * self._timeout)
+        result = await self.session.command.run(f"{program} {name} 2>&1", timeout=self._timeout)
         if isinstance(result.exception, CommandTimeoutError):
             return _TIMEOUT_STATUS, f"{result.exception.stdout}\nTimeout after {self._timeout} s.\n"
         result.unwrap()

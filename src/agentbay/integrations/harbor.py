@@ -105,8 +105,8 @@ class AgentBayEnvironment(SessionFiles, BaseEnvironment):
         """Run a command as `BaseEnvironment.exec` describes it."""
         if (asked := self._resolve_user(user)) not in (None, 0, "0", "root"):
             raise ValueError(f"Sessions run commands as their one user, not as {asked!r}.")
-        limit = 1000 * (timeout_sec or NO_LIMIT_SECONDS)
-        result = await self.session.command.run(command, limit, cwd, self._merge_env(env))
+        limit = timeout_sec or NO_LIMIT_SECONDS
+        result = await self.session.command.run(command, None, cwd, self._merge_env(env), timeout=limit)
         if isinstance(result.exception, CommandTimeoutError):
             raise RuntimeError(f"Command timed out after {timeout_sec} seconds")
         result.unwrap()  # a command that could not run at all

@@ -86,8 +86,8 @@ class AgentBaySandboxEnvironment(SandboxEnvironment):
         """Run a command as `SandboxEnvironment.exec` describes it."""
         if user not in (None, "wuying", "1000"):
             raise SandboxUserUnsupportedError(f"Sessions run commands as their own user only, not as {user!r}.")
-        limit = 1000 * (timeout or _NO_LIMIT_SECONDS)
-        result = await self.session.command.run(cmd, limit, cwd, env, stdin=b"" if input is None else input)
+        stdin, limit = b"" if input is None else input, timeout or _NO_LIMIT_SECONDS
+        result = await self.session.command.run(cmd, None, cwd, env, stdin=stdin, timeout=limit)
         if isinstance(result.exception, CommandTimeoutError):
             raise TimeoutError(f"The command took longer than {timeout} s.")
         result.unwrap()

@@ -38,11 +38,11 @@ class Tools:
 
     def run_command(self, command: _Command, timeout_seconds: _Seconds = 120) -> str:
         """Run a shell command in the sandbox and return its output and exit code."""
-        return _describe_command(self._session.command.run(command, 1000 * timeout_seconds), timeout_seconds)
+        return _describe_command(self._session.command.run(command, timeout=timeout_seconds), timeout_seconds)
 
     def run_python(self, code: _Code, timeout_seconds: _Seconds = 120) -> str:
         """Run Python code in the sandbox and return what it printed and its value."""
-        return _describe_code(self._session.code.run(code, "python", timeout_seconds))
+        return _describe_code(self._session.code.run(code, "python", timeout=timeout_seconds))
 
     def read_file(self, path: _Path) -> str:
         """Read a text file of the sandbox."""
@@ -66,11 +66,11 @@ class AsyncTools:
 
     async def run_command(self, command: _Command, timeout_seconds: _Seconds = 120) -> str:
         """Run a shell command in the sandbox and return its output and exit code."""
-        return _describe_command(await self._session.command.run(command, 1000 * timeout_seconds), timeout_seconds)
+        return _describe_command(await self._session.command.run(command, timeout=timeout_seconds), timeout_seconds)
 
     async def run_python(self, code: _Code, timeout_seconds: _Seconds = 120) -> str:
         """Run Python code in the sandbox and return what it printed and its value."""
-        return _describe_code(await self._session.code.run(code, "python", timeout_seconds))
+        return _describe_code(await self._session.code.run(code, "python", timeout=timeout_seconds))
 
     async def read_file(self, path: _Path) -> str:
         """Read a text file of the sandbox."""

@@ -47,11 +47,11 @@ class CommandTools(Toolbox):
         progress = Progress(ctx)
         result = await run(
             [command, *arguments] if arguments else command,
-            1000 * timeout_seconds,
-            cwd or None,
+            cwd=cwd or None,
             stdin=stdin,
             on_stdout=progress.tell,
             on_stderr=progress.tell,
+            timeout=timeout_seconds,
         )
         if isinstance(late := result.exception, CommandTimeoutError):
             shown = _describe(late.stdout, late.stderr, None)
@@ -130,7 +130,7 @@ class CodeTools(Toolbox):
         session = await self.current.get()
         progress = Progress(ctx)
         # Leaving the stream early, as a cancelled call does, cancels the code.
-        async with session.code.stream(code, language, timeout_seconds) as stream:
+        async with session.code.stream(code, language, timeout=timeout_seconds) as stream:
             async for event in stream:
                 if isinstance(event, CodeStdout | CodeStderr):
                     await progress.tell(event.text)
