@@ -84,7 +84,7 @@ LIMITS_IN_SESSION = (
     *(f"{kind}Agent.execute_task_and_wait" for kind in ("Computer", "Browser", "Mobile")),
 )
 # These call the service only if something was made before, or call another server.
-NEED_MORE = ("PtyHandle.", "TaskExecution.", "SessionMounts.", "ExtensionsService.cleanup")
+NEED_MORE = ("PtyHandle.", "TaskExecution.", "SessionMcpServers.", "ExtensionsService.cleanup")
 # After their time they undo what they began, for some seconds more.
 CLEAN_UP = ("Command.start", "FileSystem.push", "FileSystem.pull")
 

@@ -84,7 +84,7 @@ class AsyncCommandStream:
 
     async def _follow(self, deadline: Deadline) -> CommandResult:
         session = self._process._session
-        pauses = PauseExtension(session._client, session.session_id, deadline)
+        pauses = PauseExtension(session._transport, session.session_id, deadline)
         async for name, data, done in self._process._follow(deadline):
             self._output[name] += data
             text, callback = self._decoders[name].decode(data, done), self._callbacks[name]

@@ -93,7 +93,7 @@ class AsyncContextService(AsyncContextFiles):
         action = ListContexts(
             max_results=limit, next_token=params.next_token or None, session_id=params.session_id or None
         )
-        reply = await self._client.call(action)
+        reply = await self._transport.call(action)
         return ContextListResult(
             request_id=reply.request_id,
             success=True,
@@ -164,7 +164,7 @@ class AsyncContextService(AsyncContextFiles):
             context_id=context_id or None,
             login_region_id=self.agent_bay.region_id if create else None,
         )
-        reply = await self._client.call(action, deadline)
+        reply = await self._transport.call(action, deadline)
         if reply.data is None or not reply.data.id:  # some services answer so instead of refusing
             raise NotFoundError(
                 f"Context {context_id or name} not found", 200, action=reply.action, request_id=reply.request_id
@@ -181,7 +181,7 @@ class AsyncContextService(AsyncContextFiles):
         Wire: ModifyContext
         """
         with time_limit(timeout):
-            reply = await self._client.call(ModifyContext(id=context.id, name=context.name))
+            reply = await self._transport.call(ModifyContext(id=context.id, name=context.name))
             return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(OperationResult, unless_http_error=True, data=False)
@@ -194,7 +194,7 @@ class AsyncContextService(AsyncContextFiles):
         Wire: DeleteContext
         """
         with time_limit(timeout):
-            reply = await self._client.call(DeleteContext(id=context.id))
+            reply = await self._transport.call(DeleteContext(id=context.id))
             return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     async def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
@@ -252,7 +252,7 @@ class AsyncContextService(AsyncContextFiles):
 
     @folded(ClearContextResult, unless_http_error=True)
     async def _clear(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:
-        reply = await self._client.call(ClearContext(id=context_id), deadline)
+        reply = await self._transport.call(ClearContext(id=context_id), deadline)
         return ClearContextResult(request_id=reply.request_id, success=True, status="clearing", context_id=context_id)
 
     async def get_clear_status(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:

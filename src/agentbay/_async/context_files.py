@@ -42,7 +42,7 @@ class AsyncContextFiles(Handle):
         return self.agent_bay.strict
 
     @property
-    def _client(self) -> AsyncTransport:
+    def _transport(self) -> AsyncTransport:
         return self.agent_bay.client
 
     @folded(ContextFileListResult, unless_http_error=True)
@@ -84,7 +84,7 @@ class AsyncContextFiles(Handle):
                 max_results=max_results,
                 next_token=next_token,
             )
-            reply = await self._client.call(action)
+            reply = await self._transport.call(action)
             return ContextFileListResult(
                 request_id=reply.request_id,
                 success=True,
@@ -139,7 +139,7 @@ class AsyncContextFiles(Handle):
         Wire: DeleteContextFile
         """
         with time_limit(timeout):
-            reply = await self._client.call(DeleteContextFile(context_id=context_id, file_path=file_path))
+            reply = await self._transport.call(DeleteContextFile(context_id=context_id, file_path=file_path))
             return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(FileUrlResult, unless_http_error=True)
@@ -157,7 +157,7 @@ class AsyncContextFiles(Handle):
         """
         with time_limit(timeout):
             return _file_url_result(
-                await self._client.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path))
+                await self._transport.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path))
             )
 
     @folded(FileUrlResult, unless_http_error=True)
@@ -175,7 +175,7 @@ class AsyncContextFiles(Handle):
         """
         with time_limit(timeout):
             return _file_url_result(
-                await self._client.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path))
+                await self._transport.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path))
             )
 
     async def upload(

@@ -85,7 +85,7 @@ class AsyncContextManager:
                 path=path or None,
                 task_type=task_type or None,
             )
-            reply = await self._client.call(action)
+            reply = await self._transport.call(action)
             transfers = reply.data.transfers() if reply.data is not None else []
             return ContextInfoResult(request_id=reply.request_id, context_status_data=transfers)
 
@@ -137,7 +137,7 @@ class AsyncContextManager:
         self, context_id: str | None, path: str | None, mode: str | None, polls: int, interval: int
     ) -> ContextSyncResult:
         deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
-        reply = await sync_contexts(self._client, self._make_sync_action(context_id, path, mode), deadline)
+        reply = await sync_contexts(self._transport, self._make_sync_action(context_id, path, mode), deadline)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
     @folded(ContextSyncResult, unless_http_error=True)
@@ -151,12 +151,12 @@ class AsyncContextManager:
         callback: Callable[[bool], object],
     ) -> ContextSyncResult:
         action = self._make_sync_action(context_id, path, mode)
-        reply = await self._client.call(action)
+        reply = await self._transport.call(action)
         deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
 
         async def follow() -> None:
             try:
-                await wait_for_sync(self._client, action, deadline)
+                await wait_for_sync(self._transport, action, deadline)
             except AgentBayError:
                 await invoke_callback(callback, False)
             else:
@@ -188,7 +188,7 @@ class AsyncContextManager:
                 raise InvalidArgumentError("No contexts provided")
             items = [_make_persistence_item(context) for context in contexts]
             session_id = self.session.session_id
-            reply = await self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
+            reply = await self._transport.call(BindContexts(session_id=session_id, persistence_data_list=items))
             syncs = [context for context in contexts if isinstance(context, ContextSync)]
             if wait_for_completion and syncs:
                 try:
@@ -204,7 +204,7 @@ class AsyncContextManager:
         deadline = Deadline(limit_seconds(_DOWNLOAD_TIMEOUT_SECONDS))
         for sync in syncs:
             asked = GetContextInfo(session_id=self.session.session_id, context_id=sync.context_id, path=sync.path)
-            await wait_for_transfers(self._client, asked, "download", deadline)
+            await wait_for_transfers(self._transport, asked, "download", deadline)
 
     async def _wait_for_bindings(self, missing: set[str]) -> None:
         deadline = Deadline(limit_seconds(_BIND_TIMEOUT_SECONDS))
@@ -233,7 +233,7 @@ class AsyncContextManager:
             return await self._describe_bindings(Deadline(self.session.timeout))
 
     async def _describe_bindings(self, deadline: Deadline) -> ContextBindingsResult:
-        reply = await self._client.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)
+        reply = await self._transport.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)
         return ContextBindingsResult(
             request_id=reply.request_id, success=True, bindings=[to_binding(item) for item in reply.data or ()]
         )
@@ -249,7 +249,7 @@ class AsyncContextManager:
         )
 
     @property
-    def _client(self) -> AsyncTransport:
+    def _transport(self) -> AsyncTransport:
         return self.session.agent_bay.client
 
 

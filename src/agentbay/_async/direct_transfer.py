@@ -38,7 +38,7 @@ async def send_file_directly(
 
     async def attempt() -> TransferOutcome:
         await blocks.rewind()
-        async with settings.client.send_streamed(
+        async with settings.transport.send_streamed(
             outgoing, blocks, settings.deadline, settings.idle_timeout
         ) as response:
             await _raise_refusal(response, outgoing.label, path)
@@ -60,7 +60,9 @@ async def fetch_file_directly(
 
     async def attempt() -> TransferOutcome:
         await async_run_blocking(target.rewind)
-        async with settings.client.send_streamed(outgoing, None, settings.deadline, settings.idle_timeout) as response:
+        async with settings.transport.send_streamed(
+            outgoing, None, settings.deadline, settings.idle_timeout
+        ) as response:
             if not is_raw_answer(response.status_code, response.headers):
                 await _raise_refusal(response, outgoing.label, path)
                 raise ReplyError("The session answered a download without the file.", action=outgoing.label)
@@ -77,9 +79,9 @@ async def _retry(
     session: AsyncSessionTools, settings: TransferSettings, attempt: AsyncCallable[TransferOutcome]
 ) -> TransferOutcome:
     try:
-        return await settings.client.retry(attempt, settings.deadline)
+        return await settings.transport.retry(attempt, settings.deadline)
     except (ConflictError, SessionNotFoundError) as error:
-        error.hint = (await settings.client.ask_for_hint(session.session_id)).text or error.hint
+        error.hint = (await settings.transport.ask_for_hint(session.session_id)).text or error.hint
         raise
 
 

@@ -89,7 +89,7 @@ class AsyncFileTransfer:
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
         """
-        facts: dict[str, Any] = {"path": remote_path}
+        fields: dict[str, Any] = {"path": remote_path}
 
         async def work() -> None:
             is_direct = self._session._takes_raw_calls(WriteFile)
@@ -98,18 +98,18 @@ class AsyncFileTransfer:
             try:
                 if is_direct:
                     moved = await send_file_directly(self._session, settings, source, remote_path)
-                    facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
+                    fields.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
                     return
-                await self._upload_to_storage(source, remote_path, content_type, settings, facts)
+                await self._upload_to_storage(source, remote_path, content_type, settings, fields)
             finally:
                 source.close()
             # The wire names directions as the session sees them: what this machine uploads, the session downloads.
             await self._sync_file(
-                remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts
+                remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, fields
             )
 
         with time_limit(timeout):
-            return await self._run_folded(UploadResult, work, facts)
+            return await self._run_folded(UploadResult, work, fields)
 
     async def download(
         self,
@@ -139,7 +139,7 @@ class AsyncFileTransfer:
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
         """
-        facts: dict[str, Any] = {"path": remote_path, "local_path": os.fspath(local_path)}
+        fields: dict[str, Any] = {"path": remote_path, "local_path": os.fspath(local_path)}
 
         async def work() -> None:
             # Checked before the service is asked to copy, which can take minutes, and once more when the file is put in
@@ -148,21 +148,21 @@ class AsyncFileTransfer:
             is_direct = self._session._takes_raw_calls(ReadFile)
             if not is_direct:
                 deadline = Deadline(wait_timeout) if wait else None
-                await self._sync_file(remote_path, "upload", deadline, poll_interval, facts)
+                await self._sync_file(remote_path, "upload", deadline, poll_interval, fields)
             target = await async_run_blocking(LocalTarget, local_path, overwrite=overwrite)
             settings = self._make_transfer_settings(progress_cb)
             try:
                 if is_direct:
                     moved = await fetch_file_directly(self._session, settings, target, remote_path)
-                    facts.update(http_status=moved.status, bytes_received=moved.size)
+                    fields.update(http_status=moved.status, bytes_received=moved.size)
                 else:
-                    await self._download_from_storage(target, remote_path, settings, facts)
+                    await self._download_from_storage(target, remote_path, settings, fields)
                 await async_run_blocking(target.commit)
             finally:
                 target.discard()
 
         with time_limit(timeout):
-            return await self._run_folded(DownloadResult, work, facts)
+            return await self._run_folded(DownloadResult, work, fields)
 
     @folded(None)
     async def context_path(self, *, timeout: float | None = None) -> str | None:
@@ -179,30 +179,30 @@ class AsyncFileTransfer:
         path: str,
         content_type: str | None,
         settings: TransferSettings,
-        facts: dict[str, Any],
+        fields: dict[str, Any],
     ) -> None:
         context_id = (await self._get_internal_context()).context_id
         made = (await self._agent_bay.context.get_file_upload_url(context_id, path)).unwrap()
-        facts["request_id_upload_url"] = made.request_id
+        fields["request_id_upload_url"] = made.request_id
         label = f"upload of {path}"
         moved = await send_file(settings, made.url, source, label, content_type)
-        facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
+        fields.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
         # A storage whose ETag is no MD5 proves nothing, so at least the size is compared.
         if not moved.is_verified:
             made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
             await verify_stored_size(settings._replace(progress=None), made.url, moved.size, label)
 
     async def _download_from_storage(
-        self, target: LocalTarget, path: str, settings: TransferSettings, facts: dict[str, Any]
+        self, target: LocalTarget, path: str, settings: TransferSettings, fields: dict[str, Any]
     ) -> None:
         context_id = (await self._get_internal_context()).context_id
         made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
-        facts["request_id_download_url"] = made.request_id
+        fields["request_id_download_url"] = made.request_id
         moved = await fetch_file(settings, made.url, target, f"download of {path}")
-        facts.update(http_status=moved.status, bytes_received=moved.size)
+        fields.update(http_status=moved.status, bytes_received=moved.size)
 
     async def _sync_file(
-        self, path: str, mode: str, deadline: Deadline | None, poll_interval: float, facts: dict[str, Any]
+        self, path: str, mode: str, deadline: Deadline | None, poll_interval: float, fields: dict[str, Any]
     ) -> None:
         """Have the service copy the file between session and storage.
 
@@ -211,7 +211,7 @@ class AsyncFileTransfer:
         context_id = (await self._get_internal_context()).context_id
         session_id = self._session.session_id
         action = SyncContext(session_id=session_id, context_id=context_id, path=path, mode=mode)
-        facts["request_id_sync"] = (await self._agent_bay.client.call(action)).request_id
+        fields["request_id_sync"] = (await self._agent_bay.client.call(action)).request_id
         if deadline is None:
             return
         asked = GetContextInfo(session_id=session_id, context_id=context_id, path=path, task_type=mode)
@@ -238,12 +238,12 @@ class AsyncFileTransfer:
                 raise FileError("Response contains no data", action=reply.action, request_id=reply.request_id)
         return self._internal_context_cache
 
-    async def _run_folded(self, result: type[ResultT], work: AsyncCallable[None], facts: dict[str, Any]) -> ResultT:
+    async def _run_folded(self, result: type[ResultT], work: AsyncCallable[None], fields: dict[str, Any]) -> ResultT:
         try:
             await work()
         except AgentBayError as error:
-            return fold_error(self, result, error, **{"http_status": error.status_code, **facts})
-        return result(success=True, **facts)
+            return fold_error(self, result, error, **{"http_status": error.status_code, **fields})
+        return result(success=True, **fields)
 
     def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:
         # A file may be of any size, so only standing still is limited, not the whole time.

@@ -82,7 +82,7 @@ class AsyncImages(Handle):
         """
         deadline = _deadline(timeout)
         with explain_missing_action("images to pull", _INSTEAD):
-            reply = await self._client.call(wire.PullImage(reference=reference, name=name), self._step(deadline))
+            reply = await self._transport.call(wire.PullImage(reference=reference, name=name), self._step(deadline))
         return await self._wait(reply.data_or_raise(), reference, progress, deadline)
 
     async def import_file(
@@ -113,7 +113,7 @@ class AsyncImages(Handle):
         deadline, local = _deadline(timeout), Path(path)
         with explain_missing_action("images to import", _INSTEAD):
             action = wire.ImportImage(name=name or archive_name(local), source=local.name)
-            job = (await self._client.call(action, self._step(deadline))).data_or_raise()
+            job = (await self._transport.call(action, self._step(deadline))).data_or_raise()
         if await async_run_blocking(local.is_dir):
             with tempfile.TemporaryDirectory(prefix="agentbay-image-") as directory:
                 archive = Path(directory) / "image.tar"
@@ -175,7 +175,7 @@ class AsyncImages(Handle):
             target=target,
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
-            job = (await self._client.call(action, self._step(deadline))).data_or_raise()
+            job = (await self._transport.call(action, self._step(deadline))).data_or_raise()
         try:
             with tempfile.TemporaryDirectory(prefix="agentbay-build-") as directory:
                 archive = Path(directory) / "context.tar"
@@ -196,7 +196,7 @@ class AsyncImages(Handle):
         """
         with time_limit(timeout):
             with explain_missing_action("list of images", _INSTEAD):
-                reply = await self._client.call(wire.ListImages())
+                reply = await self._transport.call(wire.ListImages())
             return [to_image(found) for found in reply.data or ()]
 
     async def get(self, name: str, *, timeout: float | None = None) -> ImageInfo:
@@ -209,7 +209,7 @@ class AsyncImages(Handle):
         Wire: GetImage
         """
         with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
-            return to_image((await self._client.call(wire.GetImage(image=name))).data_or_raise())
+            return to_image((await self._transport.call(wire.GetImage(image=name))).data_or_raise())
 
     async def remove(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Remove a name and, with its last one, the image.
@@ -226,7 +226,7 @@ class AsyncImages(Handle):
         Wire: RemoveImage
         """
         with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
-            return to_image((await self._client.call(wire.RemoveImage(image=name))).data_or_raise())
+            return to_image((await self._transport.call(wire.RemoveImage(image=name))).data_or_raise())
 
     async def prune(self, *, timeout: float | None = None) -> ImageList:
         """Remove the images that have no name left.
@@ -241,11 +241,11 @@ class AsyncImages(Handle):
         """
         with time_limit(timeout):
             with explain_missing_action("images of your own", _INSTEAD):
-                reply = await self._client.call(wire.PruneImages())
+                reply = await self._transport.call(wire.PruneImages())
             return [to_image(found) for found in reply.data or ()]
 
     @property
-    def _client(self) -> AsyncTransport:
+    def _transport(self) -> AsyncTransport:
         return self._agent_bay.client
 
     async def _send(
@@ -253,7 +253,7 @@ class AsyncImages(Handle):
     ) -> None:
         source = await async_run_blocking(LocalSource, archive)
         report = None if progress is None else lambda sent: progress(sent, source.size)
-        settings = TransferSettings(self._client, deadline, IDLE_TIMEOUT_SECONDS, progress=report)
+        settings = TransferSettings(self._transport, deadline, IDLE_TIMEOUT_SECONDS, progress=report)
         try:
             await send_file(settings, job.upload_url, source, f"upload of {archive.name}")
         except AgentBayError:
@@ -265,17 +265,17 @@ class AsyncImages(Handle):
             source.close()
 
     def _step(self, deadline: Deadline) -> Deadline:
-        return deadline.capped(self._client.timeout, at_least=LAST_POLL_SECONDS)
+        return deadline.capped(self._transport.timeout, at_least=LAST_POLL_SECONDS)
 
     async def _describe(
         self, job: wire.ImageJobData, deadline: Deadline, output_from: int | None = None
     ) -> wire.ImageJobData:
         action = wire.DescribeImageJob(job_id=job.job_id, output_from=output_from)
-        return (await self._client.call(action, self._step(deadline))).data_or_raise()
+        return (await self._transport.call(action, self._step(deadline))).data_or_raise()
 
     async def _cancel_build(self, job: wire.ImageJobData) -> None:
         with suppress(AgentBayError):  # what happened before is what the caller must know
-            await self._client.call(wire.CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
+            await self._transport.call(wire.CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
 
     async def _follow(
         self, job: wire.ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline

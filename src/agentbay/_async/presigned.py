@@ -48,14 +48,14 @@ class TransferSettings(NamedTuple):
     """How to make a transfer.
 
     Attributes:
-        client: The transport that carries it.
+        transport: The transport that carries it.
         deadline: When it must have ended.
         idle_timeout: Seconds in which at least one block must move.
         max_redirects: How many redirects are followed.
         progress: Called with the bytes so far after each block; what it raises ends the transfer.
     """
 
-    client: AsyncTransport
+    transport: AsyncTransport
     deadline: Deadline
     idle_timeout: float
     max_redirects: int = MAX_REDIRECTS
@@ -101,7 +101,7 @@ async def send_file(
             etag = response.headers.get("etag", "")
             return TransferOutcome(response.status_code, source.sent, etag, is_checksum_equal(etag, source.md5))
 
-    return await settings.client.retry(attempt, settings.deadline)
+    return await settings.transport.retry(attempt, settings.deadline)
 
 
 async def fetch_file(
@@ -127,7 +127,7 @@ async def fetch_file(
                     await async_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received, response.headers.get("etag", ""))
 
-    moved = await settings.client.retry(attempt, settings.deadline)
+    moved = await settings.transport.retry(attempt, settings.deadline)
     if size is not None and size != moved.size:
         raise FileError(f"The {label} gave {moved.size} bytes, not the {size} that the file has.")
     return moved
@@ -152,7 +152,7 @@ async def verify_stored_size(settings: TransferSettings, url: str, size: int, la
             return sum([len(part) async for part in response.aiter_raw()]) if stored is None else stored
 
     try:
-        found = await settings.client.retry(attempt, settings.deadline)
+        found = await settings.transport.retry(attempt, settings.deadline)
     except NotFoundError as error:
         raise FileError(f"The {label} was acknowledged, but the storage does not have the file.") from error
     if found != size:
@@ -177,7 +177,7 @@ async def _follow_redirects(
         if content is not None:
             # The host that redirects may have taken part of the body already, and the next one needs all of it.
             await content.rewind()
-        async with settings.client.send_streamed(
+        async with settings.transport.send_streamed(
             outgoing, content, settings.deadline, settings.idle_timeout
         ) as response:
             if response.status_code in fine:

@@ -83,7 +83,7 @@ class AsyncProcess(Handle):
         Wire: CallMcpTool/wait_process, CallMcpTool/shell
         """
         deadline, is_waiting = Deadline(math.inf if timeout is None else timeout), False
-        pauses = PauseExtension(self._session._client, self._session.session_id, deadline)
+        pauses = PauseExtension(self._session._transport, self._session.session_id, deadline)
         while self.exit_code is None:
             seconds = min(self._control.long_poll_seconds, max(deadline.remaining(), 0.0))
             await self._poll_output("", 0, seconds, is_waiting=is_waiting, deadline=deadline)

@@ -136,9 +136,9 @@ class AsyncPty(AsyncBaseService):
             await self._call("pty.kill", PtyRef(pty_session_id=pty_session_id))
 
     async def _attach(self, method: str, wanted: object, handle: AsyncPtyHandle, deadline: Deadline) -> AsyncPtyHandle:
-        link = await self.session.ws.websocket()
+        websocket = await self.session.ws.websocket()
         # Before the request, because the program's first output can be pushed before the answer arrives.
-        handle._subscribe(link)
+        handle._subscribe(websocket)
         try:
             await self._call(method, wanted, deadline, handle._on_attached)
         except BaseException:
@@ -153,16 +153,18 @@ class AsyncPty(AsyncBaseService):
         deadline: Deadline | None = None,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> PtyAnswer:
-        link = await self.session.ws.websocket()
+        websocket = await self.session.ws.websocket()
         data = {"method": method, "params": unstructure(params)}
         try:
             return parse_answer(
-                await link.call(PTY_TARGET, data, deadline or Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)), on_answer)
+                await websocket.call(
+                    PTY_TARGET, data, deadline or Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)), on_answer
+                )
             )
         except ToolError as error:
             missing = "not found" in error.message.lower()
             raise (PtySessionNotFoundError if missing else PtyError)(error.message, **error.context()) from error
 
     async def _send(self, method: str, params: object) -> None:
-        link = await self.session.ws.websocket()
-        await link.send(PTY_TARGET, {"method": method, "params": unstructure(params)})
+        websocket = await self.session.ws.websocket()
+        await websocket.send(PTY_TARGET, {"method": method, "params": unstructure(params)})

@@ -35,7 +35,7 @@ from ..models.session import (
 )
 from ..models.tools import McpTool
 from .error_boundary import folded
-from .session_copies import AsyncSessionCopies
+from .session_snapshots import AsyncSessionSnapshots
 from .session_tools import AsyncSessionTools
 from .waiting import sync_contexts, wait_for_state, wait_until_gone
 
@@ -49,7 +49,7 @@ _DELETE_TIMEOUT_SECONDS = 300.0
 
 
 @checked_arguments(labels=None)
-class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
+class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
     """An isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
@@ -146,8 +146,8 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         # left with one that runs.
         lost = await self._upload_contexts(deadline) if sync_context else None
         try:
-            reply = await self._client.call(wire.DeleteSessionAsync(session_id=self.session_id))
-            await wait_until_gone(self._client, self.session_id, deadline)
+            reply = await self._transport.call(wire.DeleteSessionAsync(session_id=self.session_id))
+            await wait_until_gone(self._transport, self.session_id, deadline)
         except NotFoundError:
             await self._close_mcp_mounts()
             raise
@@ -172,7 +172,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: PauseSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = await self._client.call(
+        reply = await self._transport.call(
             wire.PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout)
         )
         status = await self._wait_for_state("PAUSED", deadline, poll_interval)
@@ -185,7 +185,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: PauseSessionAsync
         """
         with time_limit(timeout):
-            reply = await self._client.call(wire.PauseSessionAsync(session_id=self.session_id))
+            reply = await self._transport.call(wire.PauseSessionAsync(session_id=self.session_id))
             return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
@@ -199,7 +199,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: ResumeSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = await self._client.call(
+        reply = await self._transport.call(
             wire.ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout)
         )
         status = await self._wait_for_state("RUNNING", deadline, poll_interval)
@@ -212,7 +212,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: ResumeSessionAsync
         """
         with time_limit(timeout):
-            reply = await self._client.call(wire.ResumeSessionAsync(session_id=self.session_id))
+            reply = await self._transport.call(wire.ResumeSessionAsync(session_id=self.session_id))
             return SessionResumeResult(request_id=reply.request_id, success=True)
 
     beta_pause = pause
@@ -225,7 +225,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         Wire: RefreshSessionIdleTime
         """
         with time_limit(timeout):
-            reply = await self._client.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
+            reply = await self._transport.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
             return OperationResult(request_id=reply.request_id, success=True)
 
     @folded(OperationResult)
@@ -250,7 +250,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
                 manual_release=policy.manual_release or None,
             )
             try:
-                reply = await self._client.call(action)
+                reply = await self._transport.call(action)
             except APIError as error:
                 if error.code != _UNKNOWN_ACTION_CODE:
                     raise
@@ -268,7 +268,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         """
         with time_limit(timeout):
             try:
-                reply = await self._client.call(wire.GetSessionDetail(session_id=self.session_id))
+                reply = await self._transport.call(wire.GetSessionDetail(session_id=self.session_id))
             except NotFoundError as error:
                 raise self._not_found_error(error) from error
             result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
@@ -387,7 +387,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
 
     async def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:
-            await sync_contexts(self._client, SyncContext(session_id=self.session_id), deadline)
+            await sync_contexts(self._transport, SyncContext(session_id=self.session_id), deadline)
         except (APIError, TransportError, ReplyError, SessionError) as error:
             return error
         return None
@@ -398,11 +398,11 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
             await self.ws.aclose()
 
     async def _wait_for_state(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
-        return await wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)
+        return await wait_for_state(self._transport, self.session_id, wanted, deadline, poll_interval)
 
     async def _call_as_session_error(self, action: Action[DataT], doing: str) -> Reply[DataT]:
         try:
-            return await self._client.call(action)
+            return await self._transport.call(action)
         except (APIError, TransportError, ReplyError) as error:
             raise self._wrap_error(doing, error) from error
 

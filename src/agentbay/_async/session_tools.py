@@ -15,7 +15,7 @@ from ..errors import ConflictError, ReplyError, SessionNotFoundError, ToolError
 from ..models.session import SessionMetricsResult
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .error_boundary import folded
-from .session_mounts import AsyncSessionMounts
+from .session_mcp_servers import AsyncSessionMcpServers
 from .waiting import PauseExtension
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @checked_arguments()
-class AsyncSessionTools(AsyncSessionMounts):
+class AsyncSessionTools(AsyncSessionMcpServers):
     """Call tools in a session."""
 
     agent_bay: AsyncAgentBay
@@ -59,7 +59,7 @@ class AsyncSessionTools(AsyncSessionMounts):
         Wire: ListMcpTools
         """
         with time_limit(timeout):
-            reply = await self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
+            reply = await self._transport.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
             mounted = self._mcp_mounts.tools() if image_id is None else []
             tools = [*to_mcp_tools(reply.data or []), *mounted]
             return McpToolsResult(request_id=reply.request_id, tools=tools, success=True)
@@ -152,7 +152,7 @@ class AsyncSessionTools(AsyncSessionMounts):
             body: The tool's bytes, or b"" if it returns some, where `_takes_raw_calls` for it; None is a usual call.
         """
         deadline = deadline or Deadline(timeout or self.timeout)
-        extend = PauseExtension(self._client, self.session_id, deadline).extend if extend_while_paused else None
+        extend = PauseExtension(self._transport, self.session_id, deadline).extend if extend_while_paused else None
         args = tool_arguments(tool)
         return await self._send_tool(tool.tool, args, deadline, NO_TIMEOUTS, extend=extend, body=body)
 
@@ -184,18 +184,18 @@ class AsyncSessionTools(AsyncSessionMounts):
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
             try:
-                return await self._client.call_direct(self.link_url, call, deadline, timeouts, extend, body)
+                return await self._transport.call_direct(self.link_url, call, deadline, timeouts, extend, body)
             except (ConflictError, SessionNotFoundError) as error:
-                error.hint = (await self._client.ask_for_hint(self.session_id)).text or error.hint
+                error.hint = (await self._transport.ask_for_hint(self.session_id)).text or error.hint
                 raise
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
         )
-        reply = await self._client.call(action, deadline, timeouts, extend)
+        reply = await self._transport.call(action, deadline, timeouts, extend)
         if reply.data is None:
             raise ReplyError("Empty response data", action=reply.action, request_id=reply.request_id)
         return reply
 
     @property
-    def _client(self) -> AsyncTransport:
+    def _transport(self) -> AsyncTransport:
         return self.agent_bay.client

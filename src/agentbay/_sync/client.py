@@ -306,14 +306,14 @@ class AgentBay(SyncSessionList, Handle):
             exception=lost,
         )
 
-    def _make_session(self, facts: SessionConnection) -> Session:
-        session = Session(self, facts.session_id)
-        session.image_id, session.app_instance_id = facts.image_id, facts.app_instance_id
-        session.resource_url = facts.resource_url
-        session.vpc_id, session.vpc_ip = facts.vpc_id, facts.vpc_ip
-        session.token, session.link_url, session.ws_url = facts.token, facts.link_url, facts.ws_url
-        session.mcpTools = to_mcp_tools(facts.tool_list)
-        session.created_at, session.expires_at = parse_time(facts.create_time), parse_time(facts.expire_time)
+    def _make_session(self, connection: SessionConnection) -> Session:
+        session = Session(self, connection.session_id)
+        session.image_id, session.app_instance_id = connection.image_id, connection.app_instance_id
+        session.resource_url = connection.resource_url
+        session.vpc_id, session.vpc_ip = connection.vpc_id, connection.vpc_ip
+        session.token, session.link_url, session.ws_url = connection.token, connection.link_url, connection.ws_url
+        session.mcpTools = to_mcp_tools(connection.tool_list)
+        session.created_at, session.expires_at = parse_time(connection.create_time), parse_time(connection.expire_time)
         return session
 
     def session(self, params: CreateSessionParams | None = None, *, timeout: float | None = None) -> SyncSessionBlock:

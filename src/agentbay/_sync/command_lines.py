@@ -81,7 +81,7 @@ class SyncCommandStream:
 
     def _follow(self, deadline: Deadline) -> CommandResult:
         session = self._process._session
-        pauses = PauseExtension(session._client, session.session_id, deadline)
+        pauses = PauseExtension(session._transport, session.session_id, deadline)
         for name, data, done in self._process._follow(deadline):
             self._output[name] += data
             text, callback = self._decoders[name].decode(data, done), self._callbacks[name]

@@ -94,7 +94,7 @@ class ContextService(SyncContextFiles):
         action = ListContexts(
             max_results=limit, next_token=params.next_token or None, session_id=params.session_id or None
         )
-        reply = self._client.call(action)
+        reply = self._transport.call(action)
         return ContextListResult(
             request_id=reply.request_id,
             success=True,
@@ -165,7 +165,7 @@ class ContextService(SyncContextFiles):
             context_id=context_id or None,
             login_region_id=self.agent_bay.region_id if create else None,
         )
-        reply = self._client.call(action, deadline)
+        reply = self._transport.call(action, deadline)
         if reply.data is None or not reply.data.id:  # some services answer so instead of refusing
             raise NotFoundError(
                 f"Context {context_id or name} not found", 200, action=reply.action, request_id=reply.request_id
@@ -182,7 +182,7 @@ class ContextService(SyncContextFiles):
         Wire: ModifyContext
         """
         with time_limit(timeout):
-            reply = self._client.call(ModifyContext(id=context.id, name=context.name))
+            reply = self._transport.call(ModifyContext(id=context.id, name=context.name))
             return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(OperationResult, unless_http_error=True, data=False)
@@ -195,7 +195,7 @@ class ContextService(SyncContextFiles):
         Wire: DeleteContext
         """
         with time_limit(timeout):
-            reply = self._client.call(DeleteContext(id=context.id))
+            reply = self._transport.call(DeleteContext(id=context.id))
             return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
@@ -253,7 +253,7 @@ class ContextService(SyncContextFiles):
 
     @folded(ClearContextResult, unless_http_error=True)
     def _clear(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:
-        reply = self._client.call(ClearContext(id=context_id), deadline)
+        reply = self._transport.call(ClearContext(id=context_id), deadline)
         return ClearContextResult(request_id=reply.request_id, success=True, status="clearing", context_id=context_id)
 
     def get_clear_status(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:

@@ -43,7 +43,7 @@ class SyncContextFiles(Handle):
         return self.agent_bay.strict
 
     @property
-    def _client(self) -> SyncTransport:
+    def _transport(self) -> SyncTransport:
         return self.agent_bay.client
 
     @folded(ContextFileListResult, unless_http_error=True)
@@ -85,7 +85,7 @@ class SyncContextFiles(Handle):
                 max_results=max_results,
                 next_token=next_token,
             )
-            reply = self._client.call(action)
+            reply = self._transport.call(action)
             return ContextFileListResult(
                 request_id=reply.request_id,
                 success=True,
@@ -140,7 +140,7 @@ class SyncContextFiles(Handle):
         Wire: DeleteContextFile
         """
         with time_limit(timeout):
-            reply = self._client.call(DeleteContextFile(context_id=context_id, file_path=file_path))
+            reply = self._transport.call(DeleteContextFile(context_id=context_id, file_path=file_path))
             return OperationResult(request_id=reply.request_id, success=True, data=True)
 
     @folded(FileUrlResult, unless_http_error=True)
@@ -156,7 +156,7 @@ class SyncContextFiles(Handle):
         """
         with time_limit(timeout):
             return _file_url_result(
-                self._client.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path))
+                self._transport.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path))
             )
 
     @folded(FileUrlResult, unless_http_error=True)
@@ -172,7 +172,7 @@ class SyncContextFiles(Handle):
         """
         with time_limit(timeout):
             return _file_url_result(
-                self._client.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path))
+                self._transport.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path))
             )
 
     def upload(

@@ -86,7 +86,7 @@ class ContextManager:
                 path=path or None,
                 task_type=task_type or None,
             )
-            reply = self._client.call(action)
+            reply = self._transport.call(action)
             transfers = reply.data.transfers() if reply.data is not None else []
             return ContextInfoResult(request_id=reply.request_id, context_status_data=transfers)
 
@@ -138,7 +138,7 @@ class ContextManager:
         self, context_id: str | None, path: str | None, mode: str | None, polls: int, interval: int
     ) -> ContextSyncResult:
         deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
-        reply = sync_contexts(self._client, self._make_sync_action(context_id, path, mode), deadline)
+        reply = sync_contexts(self._transport, self._make_sync_action(context_id, path, mode), deadline)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
     @folded(ContextSyncResult, unless_http_error=True)
@@ -152,12 +152,12 @@ class ContextManager:
         callback: Callable[[bool], object],
     ) -> ContextSyncResult:
         action = self._make_sync_action(context_id, path, mode)
-        reply = self._client.call(action)
+        reply = self._transport.call(action)
         deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
 
         def follow() -> None:
             try:
-                wait_for_sync(self._client, action, deadline)
+                wait_for_sync(self._transport, action, deadline)
             except AgentBayError:
                 invoke_callback(callback, False)
             else:
@@ -189,7 +189,7 @@ class ContextManager:
                 raise InvalidArgumentError("No contexts provided")
             items = [_make_persistence_item(context) for context in contexts]
             session_id = self.session.session_id
-            reply = self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
+            reply = self._transport.call(BindContexts(session_id=session_id, persistence_data_list=items))
             syncs = [context for context in contexts if isinstance(context, ContextSync)]
             if wait_for_completion and syncs:
                 try:
@@ -205,7 +205,7 @@ class ContextManager:
         deadline = Deadline(limit_seconds(_DOWNLOAD_TIMEOUT_SECONDS))
         for sync in syncs:
             asked = GetContextInfo(session_id=self.session.session_id, context_id=sync.context_id, path=sync.path)
-            wait_for_transfers(self._client, asked, "download", deadline)
+            wait_for_transfers(self._transport, asked, "download", deadline)
 
     def _wait_for_bindings(self, missing: set[str]) -> None:
         deadline = Deadline(limit_seconds(_BIND_TIMEOUT_SECONDS))
@@ -234,7 +234,7 @@ class ContextManager:
             return self._describe_bindings(Deadline(self.session.timeout))
 
     def _describe_bindings(self, deadline: Deadline) -> ContextBindingsResult:
-        reply = self._client.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)
+        reply = self._transport.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)
         return ContextBindingsResult(
             request_id=reply.request_id, success=True, bindings=[to_binding(item) for item in reply.data or ()]
         )
@@ -250,7 +250,7 @@ class ContextManager:
         )
 
     @property
-    def _client(self) -> SyncTransport:
+    def _transport(self) -> SyncTransport:
         return self.session.agent_bay.client
 
 

@@ -39,7 +39,7 @@ def send_file_directly(
 
     def attempt() -> TransferOutcome:
         blocks.rewind()
-        with settings.client.send_streamed(outgoing, blocks, settings.deadline, settings.idle_timeout) as response:
+        with settings.transport.send_streamed(outgoing, blocks, settings.deadline, settings.idle_timeout) as response:
             _raise_refusal(response, outgoing.label, path)
             # The ETag that a storage would give.
             return TransferOutcome(response.status_code, source.sent, f'"{source.md5}"')
@@ -59,7 +59,7 @@ def fetch_file_directly(
 
     def attempt() -> TransferOutcome:
         sync_run_blocking(target.rewind)
-        with settings.client.send_streamed(outgoing, None, settings.deadline, settings.idle_timeout) as response:
+        with settings.transport.send_streamed(outgoing, None, settings.deadline, settings.idle_timeout) as response:
             if not is_raw_answer(response.status_code, response.headers):
                 _raise_refusal(response, outgoing.label, path)
                 raise ReplyError("The session answered a download without the file.", action=outgoing.label)
@@ -76,9 +76,9 @@ def _retry(
     session: SyncSessionTools, settings: TransferSettings, attempt: SyncCallable[TransferOutcome]
 ) -> TransferOutcome:
     try:
-        return settings.client.retry(attempt, settings.deadline)
+        return settings.transport.retry(attempt, settings.deadline)
     except (ConflictError, SessionNotFoundError) as error:
-        error.hint = (settings.client.ask_for_hint(session.session_id)).text or error.hint
+        error.hint = (settings.transport.ask_for_hint(session.session_id)).text or error.hint
         raise
 
 

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from .._arguments import ArgumentCheck
 from .._concurrency import SyncMethod
-from .._transport.failed_result import is_http_error, make_failed_result
+from .._transport.failed_result import is_unanswered_or_http_error, make_failed_result
 from ..errors import AgentBayError, ClientClosedError
 from ..models.base import BaseResult
 
@@ -77,7 +77,7 @@ def folded(
                 check(args, kwargs)
                 value = method(self, *args, **kwargs)
             except AgentBayError as error:
-                if not isinstance(error, only) or (unless_http_error and is_http_error(error)):
+                if not isinstance(error, only) or (unless_http_error and is_unanswered_or_http_error(error)):
                     raise
                 failed = fold_error(self, result or BaseResult, error, **values)
                 # The method says which result it returns, also where `result` is generic.

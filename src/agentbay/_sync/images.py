@@ -83,7 +83,7 @@ class Images(Handle):
         """
         deadline = _deadline(timeout)
         with explain_missing_action("images to pull", _INSTEAD):
-            reply = self._client.call(wire.PullImage(reference=reference, name=name), self._step(deadline))
+            reply = self._transport.call(wire.PullImage(reference=reference, name=name), self._step(deadline))
         return self._wait(reply.data_or_raise(), reference, progress, deadline)
 
     def import_file(
@@ -114,7 +114,7 @@ class Images(Handle):
         deadline, local = _deadline(timeout), Path(path)
         with explain_missing_action("images to import", _INSTEAD):
             action = wire.ImportImage(name=name or archive_name(local), source=local.name)
-            job = (self._client.call(action, self._step(deadline))).data_or_raise()
+            job = (self._transport.call(action, self._step(deadline))).data_or_raise()
         if sync_run_blocking(local.is_dir):
             with tempfile.TemporaryDirectory(prefix="agentbay-image-") as directory:
                 archive = Path(directory) / "image.tar"
@@ -176,7 +176,7 @@ class Images(Handle):
             target=target,
         )
         with explain_missing_action("images to build", _INSTEAD), explain_build():
-            job = (self._client.call(action, self._step(deadline))).data_or_raise()
+            job = (self._transport.call(action, self._step(deadline))).data_or_raise()
         try:
             with tempfile.TemporaryDirectory(prefix="agentbay-build-") as directory:
                 archive = Path(directory) / "context.tar"
@@ -197,7 +197,7 @@ class Images(Handle):
         """
         with time_limit(timeout):
             with explain_missing_action("list of images", _INSTEAD):
-                reply = self._client.call(wire.ListImages())
+                reply = self._transport.call(wire.ListImages())
             return [to_image(found) for found in reply.data or ()]
 
     def get(self, name: str, *, timeout: float | None = None) -> ImageInfo:
@@ -210,7 +210,7 @@ class Images(Handle):
         Wire: GetImage
         """
         with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
-            return to_image((self._client.call(wire.GetImage(image=name))).data_or_raise())
+            return to_image((self._transport.call(wire.GetImage(image=name))).data_or_raise())
 
     def remove(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Remove a name and, with its last one, the image.
@@ -227,7 +227,7 @@ class Images(Handle):
         Wire: RemoveImage
         """
         with time_limit(timeout), explain_missing_action("images of your own", _INSTEAD):
-            return to_image((self._client.call(wire.RemoveImage(image=name))).data_or_raise())
+            return to_image((self._transport.call(wire.RemoveImage(image=name))).data_or_raise())
 
     def prune(self, *, timeout: float | None = None) -> ImageList:
         """Remove the images that have no name left.
@@ -242,11 +242,11 @@ class Images(Handle):
         """
         with time_limit(timeout):
             with explain_missing_action("images of your own", _INSTEAD):
-                reply = self._client.call(wire.PruneImages())
+                reply = self._transport.call(wire.PruneImages())
             return [to_image(found) for found in reply.data or ()]
 
     @property
-    def _client(self) -> SyncTransport:
+    def _transport(self) -> SyncTransport:
         return self._agent_bay.client
 
     def _send(
@@ -254,7 +254,7 @@ class Images(Handle):
     ) -> None:
         source = sync_run_blocking(LocalSource, archive)
         report = None if progress is None else lambda sent: progress(sent, source.size)
-        settings = TransferSettings(self._client, deadline, IDLE_TIMEOUT_SECONDS, progress=report)
+        settings = TransferSettings(self._transport, deadline, IDLE_TIMEOUT_SECONDS, progress=report)
         try:
             send_file(settings, job.upload_url, source, f"upload of {archive.name}")
         except AgentBayError:
@@ -266,17 +266,17 @@ class Images(Handle):
             source.close()
 
     def _step(self, deadline: Deadline) -> Deadline:
-        return deadline.capped(self._client.timeout, at_least=LAST_POLL_SECONDS)
+        return deadline.capped(self._transport.timeout, at_least=LAST_POLL_SECONDS)
 
     def _describe(
         self, job: wire.ImageJobData, deadline: Deadline, output_from: int | None = None
     ) -> wire.ImageJobData:
         action = wire.DescribeImageJob(job_id=job.job_id, output_from=output_from)
-        return (self._client.call(action, self._step(deadline))).data_or_raise()
+        return (self._transport.call(action, self._step(deadline))).data_or_raise()
 
     def _cancel_build(self, job: wire.ImageJobData) -> None:
         with suppress(AgentBayError):  # what happened before is what the caller must know
-            self._client.call(wire.CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
+            self._transport.call(wire.CancelImageBuild(job_id=job.job_id), Deadline(_CANCEL_SECONDS))
 
     def _follow(
         self, job: wire.ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline

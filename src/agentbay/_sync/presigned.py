@@ -49,14 +49,14 @@ class TransferSettings(NamedTuple):
     """How to make a transfer.
 
     Attributes:
-        client: The transport that carries it.
+        transport: The transport that carries it.
         deadline: When it must have ended.
         idle_timeout: Seconds in which at least one block must move.
         max_redirects: How many redirects are followed.
         progress: Called with the bytes so far after each block; what it raises ends the transfer.
     """
 
-    client: SyncTransport
+    transport: SyncTransport
     deadline: Deadline
     idle_timeout: float
     max_redirects: int = MAX_REDIRECTS
@@ -102,7 +102,7 @@ def send_file(
             etag = response.headers.get("etag", "")
             return TransferOutcome(response.status_code, source.sent, etag, is_checksum_equal(etag, source.md5))
 
-    return settings.client.retry(attempt, settings.deadline)
+    return settings.transport.retry(attempt, settings.deadline)
 
 
 def fetch_file(
@@ -128,7 +128,7 @@ def fetch_file(
                     sync_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received, response.headers.get("etag", ""))
 
-    moved = settings.client.retry(attempt, settings.deadline)
+    moved = settings.transport.retry(attempt, settings.deadline)
     if size is not None and size != moved.size:
         raise FileError(f"The {label} gave {moved.size} bytes, not the {size} that the file has.")
     return moved
@@ -153,7 +153,7 @@ def verify_stored_size(settings: TransferSettings, url: str, size: int, label: s
             return sum([len(part) for part in response.iter_raw()]) if stored is None else stored
 
     try:
-        found = settings.client.retry(attempt, settings.deadline)
+        found = settings.transport.retry(attempt, settings.deadline)
     except NotFoundError as error:
         raise FileError(f"The {label} was acknowledged, but the storage does not have the file.") from error
     if found != size:
@@ -178,7 +178,7 @@ def _follow_redirects(
         if content is not None:
             # The host that redirects may have taken part of the body already, and the next one needs all of it.
             content.rewind()
-        with settings.client.send_streamed(outgoing, content, settings.deadline, settings.idle_timeout) as response:
+        with settings.transport.send_streamed(outgoing, content, settings.deadline, settings.idle_timeout) as response:
             if response.status_code in fine:
                 yield response
                 return

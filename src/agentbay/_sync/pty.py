@@ -137,9 +137,9 @@ class Pty(SyncBaseService):
             self._call("pty.kill", PtyRef(pty_session_id=pty_session_id))
 
     def _attach(self, method: str, wanted: object, handle: PtyHandle, deadline: Deadline) -> PtyHandle:
-        link = self.session.ws.websocket()
+        websocket = self.session.ws.websocket()
         # Before the request, because the program's first output can be pushed before the answer arrives.
-        handle._subscribe(link)
+        handle._subscribe(websocket)
         try:
             self._call(method, wanted, deadline, handle._on_attached)
         except BaseException:
@@ -154,16 +154,16 @@ class Pty(SyncBaseService):
         deadline: Deadline | None = None,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> PtyAnswer:
-        link = self.session.ws.websocket()
+        websocket = self.session.ws.websocket()
         data = {"method": method, "params": unstructure(params)}
         try:
             return parse_answer(
-                link.call(PTY_TARGET, data, deadline or Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)), on_answer)
+                websocket.call(PTY_TARGET, data, deadline or Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)), on_answer)
             )
         except ToolError as error:
             missing = "not found" in error.message.lower()
             raise (PtySessionNotFoundError if missing else PtyError)(error.message, **error.context()) from error
 
     def _send(self, method: str, params: object) -> None:
-        link = self.session.ws.websocket()
-        link.send(PTY_TARGET, {"method": method, "params": unstructure(params)})
+        websocket = self.session.ws.websocket()
+        websocket.send(PTY_TARGET, {"method": method, "params": unstructure(params)})

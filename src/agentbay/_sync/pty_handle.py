@@ -250,7 +250,9 @@ class PtyHandle(Handle):
         None is no limit.
         """
         session = self._pty.session
-        return PauseExtension(session._client, session.session_id, Deadline(math.inf if seconds is None else seconds))
+        return PauseExtension(
+            session._transport, session.session_id, Deadline(math.inf if seconds is None else seconds)
+        )
 
     def _receive(self, pauses: PauseExtension, doing: str = "Waiting for output") -> bool:
         """Wait for more output, and return False at its end."""
@@ -291,8 +293,8 @@ class PtyHandle(Handle):
     def _explained_error(self) -> AgentBayError:
         return self._pty.session.ws.explain(self._error or PtyNotConnectedError())
 
-    def _subscribe(self, link: SyncReconnectingWebSocket) -> None:
-        self._unsubscribe = link.add_listener(Listener(wire.PTY_TARGET, self._on_push, self._on_lost))
+    def _subscribe(self, websocket: SyncReconnectingWebSocket) -> None:
+        self._unsubscribe = websocket.add_listener(Listener(wire.PTY_TARGET, self._on_push, self._on_lost))
 
     def _on_attached(self, data: dict[str, Any]) -> None:
         """Take the terminal's id from the answer, and handle earlier pushes."""

@@ -36,7 +36,7 @@ from ..models.session import (
 )
 from ..models.tools import McpTool
 from .error_boundary import folded
-from .session_copies import SyncSessionCopies
+from .session_snapshots import SyncSessionSnapshots
 from .session_tools import SyncSessionTools
 from .waiting import sync_contexts, wait_for_state, wait_until_gone
 
@@ -50,7 +50,7 @@ _DELETE_TIMEOUT_SECONDS = 300.0
 
 
 @checked_arguments(labels=None)
-class Session(SyncSessionCopies, SyncSessionTools, Handle):
+class Session(SyncSessionSnapshots, SyncSessionTools, Handle):
     """An isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
@@ -147,8 +147,8 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         # left with one that runs.
         lost = self._upload_contexts(deadline) if sync_context else None
         try:
-            reply = self._client.call(wire.DeleteSessionAsync(session_id=self.session_id))
-            wait_until_gone(self._client, self.session_id, deadline)
+            reply = self._transport.call(wire.DeleteSessionAsync(session_id=self.session_id))
+            wait_until_gone(self._transport, self.session_id, deadline)
         except NotFoundError:
             self._close_mcp_mounts()
             raise
@@ -173,7 +173,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: PauseSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = self._client.call(wire.PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        reply = self._transport.call(wire.PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
         status = self._wait_for_state("PAUSED", deadline, poll_interval)
         return SessionPauseResult(request_id=reply.request_id, success=True, status=status)
 
@@ -184,7 +184,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: PauseSessionAsync
         """
         with time_limit(timeout):
-            reply = self._client.call(wire.PauseSessionAsync(session_id=self.session_id))
+            reply = self._transport.call(wire.PauseSessionAsync(session_id=self.session_id))
             return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
@@ -198,7 +198,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: ResumeSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = self._client.call(wire.ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        reply = self._transport.call(wire.ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
         status = self._wait_for_state("RUNNING", deadline, poll_interval)
         return SessionResumeResult(request_id=reply.request_id, success=True, status=status)
 
@@ -209,7 +209,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: ResumeSessionAsync
         """
         with time_limit(timeout):
-            reply = self._client.call(wire.ResumeSessionAsync(session_id=self.session_id))
+            reply = self._transport.call(wire.ResumeSessionAsync(session_id=self.session_id))
             return SessionResumeResult(request_id=reply.request_id, success=True)
 
     beta_pause = pause
@@ -222,7 +222,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         Wire: RefreshSessionIdleTime
         """
         with time_limit(timeout):
-            reply = self._client.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
+            reply = self._transport.call(wire.RefreshSessionIdleTime(session_id=self.session_id))
             return OperationResult(request_id=reply.request_id, success=True)
 
     @folded(OperationResult)
@@ -247,7 +247,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
                 manual_release=policy.manual_release or None,
             )
             try:
-                reply = self._client.call(action)
+                reply = self._transport.call(action)
             except APIError as error:
                 if error.code != _UNKNOWN_ACTION_CODE:
                     raise
@@ -265,7 +265,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         """
         with time_limit(timeout):
             try:
-                reply = self._client.call(wire.GetSessionDetail(session_id=self.session_id))
+                reply = self._transport.call(wire.GetSessionDetail(session_id=self.session_id))
             except NotFoundError as error:
                 raise self._not_found_error(error) from error
             result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
@@ -384,7 +384,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
 
     def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:
-            sync_contexts(self._client, SyncContext(session_id=self.session_id), deadline)
+            sync_contexts(self._transport, SyncContext(session_id=self.session_id), deadline)
         except (APIError, TransportError, ReplyError, SessionError) as error:
             return error
         return None
@@ -395,11 +395,11 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
             self.ws.close()
 
     def _wait_for_state(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
-        return wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)
+        return wait_for_state(self._transport, self.session_id, wanted, deadline, poll_interval)
 
     def _call_as_session_error(self, action: Action[DataT], doing: str) -> Reply[DataT]:
         try:
-            return self._client.call(action)
+            return self._transport.call(action)
         except (APIError, TransportError, ReplyError) as error:
             raise self._wrap_error(doing, error) from error
 

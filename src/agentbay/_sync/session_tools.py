@@ -16,7 +16,7 @@ from ..errors import ConflictError, ReplyError, SessionNotFoundError, ToolError
 from ..models.session import SessionMetricsResult
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .error_boundary import folded
-from .session_mounts import SyncSessionMounts
+from .session_mcp_servers import SyncSessionMcpServers
 from .waiting import PauseExtension
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @checked_arguments()
-class SyncSessionTools(SyncSessionMounts):
+class SyncSessionTools(SyncSessionMcpServers):
     """Call tools in a session."""
 
     agent_bay: AgentBay
@@ -60,7 +60,7 @@ class SyncSessionTools(SyncSessionMounts):
         Wire: ListMcpTools
         """
         with time_limit(timeout):
-            reply = self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
+            reply = self._transport.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
             mounted = self._mcp_mounts.tools() if image_id is None else []
             tools = [*to_mcp_tools(reply.data or []), *mounted]
             return McpToolsResult(request_id=reply.request_id, tools=tools, success=True)
@@ -151,7 +151,7 @@ class SyncSessionTools(SyncSessionMounts):
             body: The tool's bytes, or b"" if it returns some, where `_takes_raw_calls` for it; None is a usual call.
         """
         deadline = deadline or Deadline(timeout or self.timeout)
-        extend = PauseExtension(self._client, self.session_id, deadline).extend if extend_while_paused else None
+        extend = PauseExtension(self._transport, self.session_id, deadline).extend if extend_while_paused else None
         args = tool_arguments(tool)
         return self._send_tool(tool.tool, args, deadline, NO_TIMEOUTS, extend=extend, body=body)
 
@@ -183,18 +183,18 @@ class SyncSessionTools(SyncSessionMounts):
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
             try:
-                return self._client.call_direct(self.link_url, call, deadline, timeouts, extend, body)
+                return self._transport.call_direct(self.link_url, call, deadline, timeouts, extend, body)
             except (ConflictError, SessionNotFoundError) as error:
-                error.hint = (self._client.ask_for_hint(self.session_id)).text or error.hint
+                error.hint = (self._transport.ask_for_hint(self.session_id)).text or error.hint
                 raise
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
         )
-        reply = self._client.call(action, deadline, timeouts, extend)
+        reply = self._transport.call(action, deadline, timeouts, extend)
         if reply.data is None:
             raise ReplyError("Empty response data", action=reply.action, request_id=reply.request_id)
         return reply
 
     @property
-    def _client(self) -> SyncTransport:
+    def _transport(self) -> SyncTransport:
         return self.agent_bay.client

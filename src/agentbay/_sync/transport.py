@@ -139,7 +139,8 @@ class SyncTransport:
     ) -> Reply[DataT]:
         """Send an action and return the service's reply.
 
-        Without a deadline it may take the client's time limit. `extend` is asked for a later one when it is reached.
+        Without a deadline, the client's time limit applies. When the time is over, `extend` is called and may return a
+        later moment.
 
         Raises:
             AgentBayError: Typed by what happened; nothing that could be executed twice is sent twice.
@@ -226,8 +227,14 @@ class SyncTransport:
 
         It is never repeated, and redirects are not followed.
 
+        Args:
+            outgoing: The request.
+            content: Its body, or None for a body in the request.
+            deadline: When the response must have begun.
+            idle: Seconds without any byte after which the transfer fails.
+
         Raises:
-            AgentBayError: Typed by what happened; `idle` is how many seconds nothing may move.
+            AgentBayError: Typed by what happened.
         """
         self._ensure_ready()
         wait = min(deadline.remaining_or_raise(outgoing.label), idle)

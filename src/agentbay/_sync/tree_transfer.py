@@ -359,7 +359,7 @@ class SyncTreeTransfer:
         raise retry_until.exceeded_error(label)
 
     def _run_tool(self, tool: Tool) -> str:
-        limit = max(_CHUNK_TIMEOUT_SECONDS, self._session._client.settings.timeout)
+        limit = max(_CHUNK_TIMEOUT_SECONDS, self._session._transport.settings.timeout)
         return file_text_or_raise(self._session._run_tool(tool, timeout=limit))
 
     def _run_raw_command(self, make_script: Callable[[], str], content: bytes = b"") -> tuple[bytes, int]:

@@ -40,7 +40,7 @@ class PauseExtension:
     """Gives a call back the time for which its session was paused.
 
     Args:
-        client: The transport that asks for the session's state.
+        transport: The transport that asks for the session's state.
         session_id: The session.
         deadline: The deadline of the call, which is moved.
 
@@ -48,8 +48,8 @@ class PauseExtension:
         deadline: The same.
     """
 
-    def __init__(self, client: SyncTransport, session_id: str, deadline: Deadline) -> None:
-        self._client, self._session_id, self.deadline = client, session_id, deadline
+    def __init__(self, transport: SyncTransport, session_id: str, deadline: Deadline) -> None:
+        self._transport, self._session_id, self.deadline = transport, session_id, deadline
         # Kept here, because the deadline itself moves with every pause.
         self._start = deadline.at - deadline.seconds
         self._was_paused = False
@@ -59,14 +59,14 @@ class PauseExtension:
         try:
             # A service that does not answer must not hold up the end of the call by much.
             patience = Deadline(min(_STATE_TIMEOUT_SECONDS, self.deadline.seconds * _STATE_TIMEOUT_SHARE))
-            reply = self._client.call(GetSessionDetail(session_id=self._session_id), patience)
+            reply = self._transport.call(GetSessionDetail(session_id=self._session_id), patience)
             self._move_deadline(reply.data_or_raise())
         except AgentBayError:  # the call itself then ends at its deadline
             pass
         return self.deadline.at
 
     def is_over(self) -> bool:
-        """Return whether the deadline has come, also without the time of pauses."""
+        """Return whether the deadline has passed, not counting time spent paused."""
         return self.deadline.remaining() <= 0 and self.extend() <= time.monotonic()
 
     def _move_deadline(self, detail: SessionDetail) -> None:
@@ -85,7 +85,7 @@ class PauseExtension:
             deadline.at = max(deadline.at, now + _PAUSE_POLL_SECONDS)
 
 
-def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) -> None:
+def wait_until_gone(transport: SyncTransport, session_id: str, deadline: Deadline) -> None:
     """Wait until a session has ended.
 
     Raises:
@@ -93,7 +93,7 @@ def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) 
     """
     for delay in poll_delays(deadline, first=0.02, factor=1.6, cap=1.0):
         try:
-            found = client.call(GetSessionDetail(session_id=session_id), deadline.capped(client.timeout))
+            found = transport.call(GetSessionDetail(session_id=session_id), deadline.capped(transport.timeout))
             if found.data_or_raise().status in _ENDED_STATUSES:
                 return
         except NotFoundError:
@@ -110,7 +110,7 @@ def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) 
 
 
 def wait_for_state(
-    client: SyncTransport, session_id: str, wanted: str, deadline: Deadline, poll_interval: float
+    transport: SyncTransport, session_id: str, wanted: str, deadline: Deadline, poll_interval: float
 ) -> str:
     """Wait until a session is in a state, and return it.
 
@@ -120,7 +120,7 @@ def wait_for_state(
     status = "unknown"
     for delay in poll_delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
         try:
-            found = client.call(GetSession(session_id=session_id), deadline.capped(client.timeout))
+            found = transport.call(GetSession(session_id=session_id), deadline.capped(transport.timeout))
             status = found.data_or_raise().status
         except AgentBayError as error:
             if not error.retryable:
@@ -133,7 +133,7 @@ def wait_for_state(
     raise WaitTimeoutError(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
 
 
-def sync_contexts(client: SyncTransport, action: SyncContext, deadline: Deadline) -> Reply[None]:
+def sync_contexts(transport: SyncTransport, action: SyncContext, deadline: Deadline) -> Reply[None]:
     """Copy between contexts and a session, and wait for the end.
 
     The direction is an upload if the action names none.
@@ -141,22 +141,22 @@ def sync_contexts(client: SyncTransport, action: SyncContext, deadline: Deadline
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
     """
-    reply = client.call(action, deadline.capped(client.timeout))
-    wait_for_sync(client, action, deadline)
+    reply = transport.call(action, deadline.capped(transport.timeout))
+    wait_for_sync(transport, action, deadline)
     return reply
 
 
-def wait_for_sync(client: SyncTransport, action: SyncContext, deadline: Deadline) -> None:
+def wait_for_sync(transport: SyncTransport, action: SyncContext, deadline: Deadline) -> None:
     """Wait until the copy that an action began has ended.
 
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
     """
     asked = GetContextInfo(session_id=action.session_id, context_id=action.context_id, path=action.path)
-    wait_for_transfers(client, asked, action.mode or "upload", deadline)
+    wait_for_transfers(transport, asked, action.mode or "upload", deadline)
 
 
-def wait_for_transfers(client: SyncTransport, asked: GetContextInfo, mode: str, deadline: Deadline) -> None:
+def wait_for_transfers(transport: SyncTransport, asked: GetContextInfo, mode: str, deadline: Deadline) -> None:
     """Wait until all transfers of one direction have ended.
 
     If a few answers list none, there are none.
@@ -168,7 +168,7 @@ def wait_for_transfers(client: SyncTransport, asked: GetContextInfo, mode: str, 
 
     answers = 0
     for delay in poll_delays(deadline, first=0.1, factor=1.5, cap=5.0):
-        transfers = poll_transfers(client, asked, deadline)
+        transfers = poll_transfers(transport, asked, deadline)
         if transfers is not None:  # a poll that failed says nothing about them
             answers += 1
             state = get_transfer_state(transfers, mode)
@@ -181,14 +181,16 @@ def wait_for_transfers(client: SyncTransport, asked: GetContextInfo, mode: str, 
     raise WaitTimeoutError(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")
 
 
-def poll_transfers(client: SyncTransport, asked: GetContextInfo, deadline: Deadline) -> list[ContextStatusData] | None:
+def poll_transfers(
+    transport: SyncTransport, asked: GetContextInfo, deadline: Deadline
+) -> list[ContextStatusData] | None:
     """Return the state of transfers, or None after a temporary failure.
 
     Raises:
         AgentBayError: If asking again would not help.
     """
     try:
-        found = client.call(asked, deadline.capped(client.timeout))
+        found = transport.call(asked, deadline.capped(transport.timeout))
     except AgentBayError as error:
         if not error.retryable:
             raise
@@ -197,7 +199,7 @@ def poll_transfers(client: SyncTransport, asked: GetContextInfo, deadline: Deadl
 
 
 def wait_for_contexts(
-    client: SyncTransport, session_id: str, awaited: frozenset[str], deadline: Deadline
+    transport: SyncTransport, session_id: str, awaited: frozenset[str], deadline: Deadline
 ) -> SessionError | None:
     """Wait until every awaited context has arrived.
 
@@ -208,7 +210,7 @@ def wait_for_contexts(
         if not missing:
             return None
         try:
-            found = client.call(GetContextInfo(session_id=session_id), deadline.capped(client.timeout))
+            found = transport.call(GetContextInfo(session_id=session_id), deadline.capped(transport.timeout))
             missing, wrong = check_awaited_contexts(awaited, found.data_or_raise().transfers())
         except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]

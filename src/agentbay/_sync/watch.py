@@ -117,9 +117,9 @@ class Watch(Handle):
     def _try_subscribe(self) -> None:
         """Subscribe to pushed changes, if the service offers that."""
         try:
-            link = self._websocket()
+            websocket = self._websocket()
             # Before the request, because changes can be pushed before its answer is read.
-            self._remove_listener = link.add_listener(
+            self._remove_listener = websocket.add_listener(
                 Listener(self._target, self._on_push, self._on_lost, self._subscribe)
             )
             self._subscribe()
@@ -171,9 +171,8 @@ class Watch(Handle):
         # Dropping single changes would leave the reader with a wrong picture, so the watch ends with an error.
         if self._pushed_count - self._consumed_count > _MAX_UNREAD_CHANGES:
             self._remove_listener()
-            why = (
-                f"Changes below {self._subscription.path} are lost: more than {_MAX_UNREAD_CHANGES} were not asked for."
-            )
+            path = self._subscription.path
+            why = f"Changes below {path} are lost: more than {_MAX_UNREAD_CHANGES} were waiting to be read."
             self._queue.put(FileError(why, hint="End a watch that is not needed any more with stop()."))
             return
         self._queue.put(found)

@@ -12,8 +12,8 @@ from ..models.base import BaseResult
 ResultT = TypeVar("ResultT", bound=BaseResult)
 
 
-def is_http_error(error: AgentBayError) -> bool:
-    """Whether no readable answer came, or one with an HTTP error status."""
+def is_unanswered_or_http_error(error: AgentBayError) -> bool:
+    """Return whether a request got an HTTP error status or no readable answer."""
     if isinstance(error, APIError):
         return error.status_code is not None and error.status_code >= 400
     return isinstance(error, (TransportError, ReplyError))

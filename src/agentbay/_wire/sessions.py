@@ -37,9 +37,9 @@ class SessionConnection:
 
 @pascal_payload
 class SessionOptions:
-    """What not every service can give a new session.
+    """Options of a new session that only some services support.
 
-    The answer names the fields that the session has got.
+    `given_options` in the answer names those that were applied.
     """
 
     envs: dict[str, str] | None = wire_field(default=None, repr=False)

@@ -1,7 +1,7 @@
 """Connections of a Jupyter kernel, carried through a terminal of its session.
 
 This program starts the kernel in the session. It needs the standard library alone. At the other end of the terminal is
-`jupyter.py`, which uses `Carrier` too.
+`_jupyter_session.py`, which uses `Carrier` too.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ _LOST = -9  # the exit code of a kernel whose own did not arrive
 class KernelSession:
     """A session with a kernel, and ports that lead to the kernel's sockets.
 
-    All but `run` and `end` belongs into its own event loop, as programs without one give theirs for single calls only.
+    Call every method but `run` and `end` through `run`, which executes it in an event loop of this object: the caller's
+    loop may exist for one call only.
     """
 
     def __init__(self, image: str) -> None:

@@ -13,14 +13,14 @@ from pydantic import Field
 from agentbay import AsyncProcess, CodeStderr, CodeStdout, EnhancedCodeExecutionResult
 from agentbay.errors import CommandTimeoutError, DeadlineExceeded
 
-from .toolbox import Toolbox, shorten, tool
+from .tool_group import ToolGroup, shorten, tool
 
 _LANGUAGES = Literal["python", "javascript", "r", "java"]
 _Seconds = Annotated[float, Field(gt=0, le=3600, description="Seconds after which it is killed.")]
 _ProcessId = Annotated[str, Field(description="Id of the process, as start_process returned it.")]
 
 
-class CommandTools(Toolbox):
+class CommandTools(ToolGroup):
     """Run shell commands, and follow those in the background."""
 
     group = "commands"
@@ -110,7 +110,7 @@ class CommandTools(Toolbox):
         return "\n".join(lines) or "There are none."
 
 
-class CodeTools(Toolbox):
+class CodeTools(ToolGroup):
     """Run code in kernels that keep their variables."""
 
     group = "code"

@@ -53,7 +53,7 @@ class CurrentSession:
             return session
 
     def forget(self) -> bool:
-        """Let the next call make another session, and return whether it may."""
+        """Drop the ended session, and return whether a new one may be made."""
         self._session = None
         self._dismiss_guard()
         return not self._session_id
@@ -83,10 +83,10 @@ class CurrentSession:
 
     async def _create(self) -> AsyncSession:
         session = self._session = (await self.bay.create(self._params)).unwrap().session
-        self._watch(session.session_id)
+        self._start_guard(session.session_id)
         return session
 
-    def _watch(self, session_id: str) -> None:
+    def _start_guard(self, session_id: str) -> None:
         """Start the process that deletes the session if this one is killed."""
         if not self._guarded:
             return

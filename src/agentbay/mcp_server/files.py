@@ -7,7 +7,7 @@ from typing import Annotated
 from mcp.server.mcpserver import Image
 from pydantic import BaseModel, Field
 
-from .toolbox import Toolbox, shorten, tool
+from .tool_group import ToolGroup, shorten, tool
 
 _PATH = "Path in the sandbox; a relative one starts at the home directory."
 _Path = Annotated[str, Field(description=_PATH)]
@@ -22,7 +22,7 @@ class Edit(BaseModel):
     new_text: str = Field(description="Text to put in its place.")
 
 
-class FileTools(Toolbox):
+class FileTools(ToolGroup):
     """Read, write and find files."""
 
     group = "files"
@@ -110,7 +110,7 @@ class FileTools(Toolbox):
         return f"Deleted {path}."
 
 
-class LinkTools(Toolbox):
+class LinkTools(ToolGroup):
     """Reach servers in the sandbox."""
 
     group = "links"

@@ -13,14 +13,14 @@ from pydantic import Field
 from agentbay import ActOptions, AsyncBrowserOperator
 
 from .devtools import evaluate
-from .toolbox import Toolbox, shorten, tool
+from .tool_group import ToolGroup, shorten, tool
 
 _X = Annotated[int, Field(ge=0, description="Pixels from the left edge of the screen.")]
 _Y = Annotated[int, Field(ge=0, description="Pixels from the upper edge of the screen.")]
 _Button = Annotated[Literal["left", "right", "middle"], Field(description="Mouse button.")]
 
 
-class BrowserTools(Toolbox):
+class BrowserTools(ToolGroup):
     """Use the browser of the sandbox."""
 
     group = "browser"
@@ -79,7 +79,7 @@ class BrowserTools(Toolbox):
         return session.browser.operator
 
 
-class DesktopTools(Toolbox):
+class DesktopTools(ToolGroup):
     """Use the desktop of the sandbox."""
 
     group = "desktop"

@@ -26,9 +26,9 @@ from .commands import CodeTools, CommandTools
 from .current_session import CurrentSession
 from .files import FileTools, LinkTools
 from .screens import BrowserTools, DesktopTools
-from .toolbox import Toolbox, ToolMark
+from .tool_group import ToolGroup, ToolMark
 
-TOOLBOXES: tuple[type[Toolbox], ...] = (CommandTools, CodeTools, FileTools, LinkTools, BrowserTools, DesktopTools)
+TOOLBOXES: tuple[type[ToolGroup], ...] = (CommandTools, CodeTools, FileTools, LinkTools, BrowserTools, DesktopTools)
 TOKEN_VARIABLE = "AGENTBAY_MCP_TOKEN"
 _GRACE_SECONDS = 5  # that calls under way have at the end
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -110,9 +110,9 @@ async def make_server(current: CurrentSession, options: ServerOptions) -> MCPSer
     server = MCPServer("agentbay", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING")
     known: set[str] = set()
     for kind in TOOLBOXES:
-        toolbox = kind(current)
+        group = kind(current)
         known.add(kind.group)
-        for name, mark, method in toolbox.tools():
+        for name, mark, method in group.tools():
             known.add(name)
             if _is_chosen(kind.group, name, mark, options) and mark.needs in offered:
                 annotations = mark.annotations(name.replace("_", " ").capitalize())

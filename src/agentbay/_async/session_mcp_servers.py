@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @checked_arguments()
-class AsyncSessionMounts(AsyncSessionServices):
+class AsyncSessionMcpServers(AsyncSessionServices):
     """Give a session the tools of other MCP servers."""
 
     _mcp_mounts: McpMounts

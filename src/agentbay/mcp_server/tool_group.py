@@ -44,7 +44,7 @@ class ToolMark:
 def tool(
     *, writes: bool = True, destroys: bool = False, needs: str = ""
 ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
-    """Declare a method of a `Toolbox` as a tool.
+    """Declare a method of a `ToolGroup` as a tool.
 
     The arguments are those of `ToolMark`. Its errors become messages for the model, with what to do about them.
     """
@@ -67,14 +67,14 @@ def tool(
     return decorate
 
 
-def _ended_message(toolbox: object) -> str:
-    assert isinstance(toolbox, Toolbox)
-    if not toolbox.current.forget():
+def _ended_message(group: object) -> str:
+    assert isinstance(group, ToolGroup)
+    if not group.current.forget():
         return "The session has ended, and this server was started for that session alone."
     return "The session has ended, with its files and processes. The next call starts a new, empty one."
 
 
-class Toolbox:
+class ToolGroup:
     """A group of tools that work in the current session.
 
     Attributes:

@@ -27,7 +27,7 @@ _NO_MEMORY = (
 
 
 @checked_arguments()
-class AsyncSessionCopies:
+class AsyncSessionSnapshots:
     """Save a session's files as an image, and fork it."""
 
     agent_bay: AsyncAgentBay
@@ -88,4 +88,4 @@ class AsyncSessionCopies:
             reply = await self.agent_bay.client.call(
                 ForkSession(session_id=self.session_id, count=count), Deadline(timeout)
             )
-        return [self.agent_bay._make_session(facts) for facts in reply.data_or_raise()]
+        return [self.agent_bay._make_session(connection) for connection in reply.data_or_raise()]
