@@ -25,6 +25,7 @@ from mcp_types import CallToolResult, ImageContent, TextContent
 from agentbay import AsyncAgentBay
 from agentbay.cli import main
 from agentbay.testing import LocalRuntime
+from tests.local.network.servers import serving as web_server
 
 pytestmark = pytest.mark.slow
 if sys.platform != "linux":
@@ -422,6 +423,17 @@ async def test_http_refuses_other_pages() -> None:
         async with httpx2.AsyncClient() as http:
             for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
                 assert (await http.post(url, json={}, headers=headers)).status_code in (403, 421)
+
+
+async def test_allowed_hosts() -> None:
+    """Commands reach the hosts of --allow-host, and no others."""
+    with web_server() as first, web_server() as second:
+        async with connected("--allow-host", f"localhost:{first}", "--tools", "commands") as client:
+            line = "curl -sS --noproxy '' -x $http_proxy http://localhost:{}/"
+            assert (await called(client, "run_command", command=line.format(first))).startswith("GET /")
+            assert f"--allow-host localhost:{second}" in await called(
+                client, "run_command", command=line.format(second)
+            )
 
 
 def test_configuration(capsys: pytest.CaptureFixture[str]) -> None:
