@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from agentbay.local.handlers.catalogue import catalogue_file, encode_catalogue
+from agentbay.local.handlers.tool_calls import catalogue_file, generate_catalogue
 from agentbay.local.sessions.images import DEFAULT_IMAGE, PHONE_IMAGE
 
 
@@ -19,7 +19,7 @@ def main() -> int:
     """Write or check the files, and return the exit status."""
     stale = []
     for image_id in (DEFAULT_IMAGE, PHONE_IMAGE):
-        file, text = catalogue_file(image_id), encode_catalogue(image_id) + "\n"
+        file, text = catalogue_file(image_id), generate_catalogue(image_id) + "\n"
         if not file.exists() or file.read_text(encoding="ascii") != text:
             stale.append(file.name)
             if "--check" not in sys.argv[1:]:

@@ -184,9 +184,9 @@ def test_no_class_is_made_by_importing(program: str) -> None:
 def test_start_of_the_runtime() -> None:
     """The runtime loads no library before it is ready that only some sessions need."""
     program = """
-from agentbay.local import loading, server
+from agentbay.local import lazy_imports, server
 for part in server._PARTS_OF_THE_SERVICE:
-    loading.load_now(part)
+    lazy_imports.import_now(part)
 """
     found = run(program)
     assert len(found["ours"]) <= 188
@@ -212,10 +212,10 @@ def test_warming_up_the_runtime() -> None:
 @pytest.mark.parametrize("image_id", ["linux_latest", "mobile_latest"])
 def test_catalogue_is_as_its_classes_make_it(image_id: str) -> None:
     """The tools that a new session tells of are those of today; `python build_catalogue.py` writes them."""
-    from agentbay.local.handlers import catalogue
+    from agentbay.local.handlers import tool_calls
 
-    made = JSON.encode(unstructure(catalogue.tool_catalogue(image_id)))
-    assert catalogue.encoded_catalogue(image_id) == made
+    made = JSON.encode(unstructure(tool_calls.tool_catalogue(image_id)))
+    assert tool_calls.read_catalogue_file(image_id) == made
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the runtime needs Linux")

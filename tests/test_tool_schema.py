@@ -12,7 +12,7 @@ from agentbay._wire.registry import TOOLS
 from agentbay._wire.schema import Tool, camel, pascal
 from agentbay._wire.tool_schema import tool_schema
 from agentbay._wire.tools import GetEnv, SetEnv, Shell, ToolEntry
-from agentbay.local.handlers.catalogue import tool_catalogue
+from agentbay.local.handlers.tool_calls import tool_catalogue
 from agentbay.local.sessions.images import PHONE_IMAGE
 
 SCHEMAS = [(cls, tool_schema(cls)) for cls in TOOLS.values()]

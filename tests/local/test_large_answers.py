@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.json_stream import Base64Text, DecodedText, JsonText, encode_pieces
+from agentbay.local.large_json_encoder import Base64Text, DecodedText, JsonText, encode_pieces
 from tests.local.raw import embedded
 
 LARGE = 32 << 20  # bytes

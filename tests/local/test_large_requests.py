@@ -12,9 +12,9 @@ import httpx
 import pytest
 from hypothesis import given, strategies as st
 
-from agentbay.local import large_json
+from agentbay.local import large_json_decoder
 from agentbay.local.http.form import read_form
-from agentbay.local.large_json import TooManyValuesError, decode_utf8, encode_utf8, load_json
+from agentbay.local.large_json_decoder import TooManyValuesError, decode_utf8, encode_utf8, load_json
 from tests.local.raw import Wire
 
 PIECES = ["a", "\\", '"', "\n", "😀", "\ud83d", "\ude00", "é", "[", ",", "{", "}", "x" * 9]
@@ -30,9 +30,9 @@ PIECE = 40  # as short as pieces can be here, so that escapes are cut
 @pytest.fixture(autouse=True, scope="module")
 def short_pieces() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(large_json, "LARGE_BYTES", -1)
-        patch.setattr(large_json, "_PIECE_CHARACTERS", PIECE)
-        patch.setattr(large_json, "_BATCH_CHARACTERS", PIECE)
+        patch.setattr(large_json_decoder, "LARGE_BYTES", -1)
+        patch.setattr(large_json_decoder, "_PIECE_CHARACTERS", PIECE)
+        patch.setattr(large_json_decoder, "_BATCH_CHARACTERS", PIECE)
         yield
 
 
@@ -75,7 +75,7 @@ def test_too_many_members():
 @pytest.mark.parametrize("value", [["value"] * 10_000, {f"name-{number}": "value" for number in range(10_000)}])
 def test_many_values_are_read_together(value: object, monkeypatch: pytest.MonkeyPatch):
     """Items of an array and members of an object take no Python call each."""
-    monkeypatch.setattr(large_json, "_BATCH_CHARACTERS", 1 << 12)
+    monkeypatch.setattr(large_json_decoder, "_BATCH_CHARACTERS", 1 << 12)
     text, calls = json.dumps(value), 0
 
     def count(frame: object, event: str, argument: object) -> None:

@@ -13,28 +13,28 @@ import time
 from weakref import WeakKeyDictionary
 
 _TURN_SECONDS = 0.002  # of processor time
-_PAUSE_FACTOR = 3  # how much longer than the turn others have the loop
+_PAUSE_FACTOR = 3  # a pause lasts this many times as long as the work before it
 
 _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 class SessionTurns:
-    """The turns of one session, whose connections wait for each other."""
+    """Makes the connections of one session pause one after the other."""
 
     def __init__(self) -> None:
         self._queue = asyncio.Lock()
 
     async def wait(self, spent: float) -> None:
-        """Let others work, in proportion to the seconds that were spent here."""
+        """Pause for `_PAUSE_FACTOR` times the seconds that were spent."""
         queue = _queues.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         async with self._queue, queue:
             await asyncio.sleep(spent * _PAUSE_FACTOR)
 
 
 class FairShare:
-    """The work for one connection.
+    """Measures the processor time spent on one connection, and pauses after its share.
 
-    In a `with` block, what is done without awaiting counts.
+    Put work that does not await into a `with` block: only that is measured.
     """
 
     def __init__(self, turns: SessionTurns) -> None:

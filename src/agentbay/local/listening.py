@@ -17,7 +17,7 @@ from agentbay.local.options import WILDCARD_HOSTS, Options
 _BACKLOG = 1024  # connections that wait to be accepted
 _CONTAINER_MARKS = ("/run/.containerenv", "/.dockerenv")  # files that podman and docker make in each container
 _NETWORK_DEVICES = "/sys/class/net"
-# The other address that browsers try for a name below "localhost", of which a link has one.
+# Links have names such as x.localhost, for which browsers try both loopback addresses. Each is mapped to the other.
 _LOOPBACK_TWINS = {"127.0.0.1": ("::1", socket.AF_INET6), "::1": ("127.0.0.1", socket.AF_INET)}
 
 
@@ -81,7 +81,7 @@ def listen(options: Options) -> Iterator[ServerAddress]:
     if options.tls_cert and options.tls_key:
         _check_certificate(options.tls_cert, options.tls_key)
     if options.published:
-        _check_container()
+        _require_container_network()
     bind_host = WILDCARD_HOSTS[0] if options.published else options.host
     try:
         family, _, _, _, sockaddr = socket.getaddrinfo(bind_host, options.port, type=socket.SOCK_STREAM)[0]
@@ -108,12 +108,12 @@ def listen(options: Options) -> Iterator[ServerAddress]:
         )
 
 
-def _check_container() -> None:
-    """Refuse to listen in the clear where other machines could connect."""
+def _require_container_network() -> None:
+    """Refuse `--published` outside of a container with a network of its own."""
     hint = "Leave --published out; to serve other machines, give --host, --tls-cert and --tls-key."
     if not any(map(os.path.exists, _CONTAINER_MARKS)):
         raise ConfigurationError("--published is for containers of docker and podman, and this is none.", hint=hint)
-    # Those of a container are virtual and have no hardware.
+    # Network devices of a container are virtual, so they have no "device" entry.
     devices = [path.parent.name for path in Path(_NETWORK_DEVICES).glob("*/device")]
     if devices:
         raise ConfigurationError(

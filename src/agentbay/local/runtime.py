@@ -1,4 +1,4 @@
-"""The parts of a runtime that handlers use."""
+"""The services that action handlers work with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @define(frozen=True, slots=False)
 class Runtime:
-    """A running runtime.
+    """What an action handler can reach.
 
     Attributes:
         address: Where clients reach it; its URLs begin with it.

@@ -14,8 +14,8 @@ from contextlib import closing
 
 from agentbay.errors import AgentBayError, ConfigurationError
 from agentbay.local import listening, logs
+from agentbay.local.lazy_imports import import_now
 from agentbay.local.listening import ServerAddress
-from agentbay.local.loading import load_now
 from agentbay.local.options import LOOPBACK_HOSTS, Options, missing_packages_message
 from agentbay.local.sandbox.service.capability_probe import describe_exposure
 from agentbay.local.sandbox.service.manager import SandboxError, SandboxManager
@@ -29,7 +29,7 @@ _PARTS_OF_THE_SERVICE = (
     "images.service",
     "sessions.table",
     "handlers.sessions",
-    "handlers.tools",
+    "handlers.tool_actions",
     "handlers.shell",
     "http.web_server",
     "service",
@@ -155,7 +155,7 @@ async def _import_service() -> None:
     # In parts, between which the event loop hears of the zygote.
     for module in _PARTS_OF_THE_SERVICE:
         await asyncio.sleep(0)
-        load_now(module)
+        import_now(module)
 
 
 def _print_ready_line(address: ServerAddress) -> None:

@@ -19,15 +19,15 @@ from agentbay.errors import ConfigurationError
 from agentbay.local.agent.session_agent import ModelSettings
 from agentbay.local.agent.task import TaskLimits
 from agentbay.local.contexts.service import ContextService
-from agentbay.local.handlers.catalogue import RAW_TOOLS, TOOLS, encoded_catalogue
 from agentbay.local.handlers.registry import ACTIONS, TARGETS
+from agentbay.local.handlers.tool_calls import RAW_TOOLS, TOOLS, read_catalogue_file
 from agentbay.local.http import envelope
 from agentbay.local.http.app import Application
 from agentbay.local.http.origin_check import OriginCheck
 from agentbay.local.http.web_server import WebServer
 from agentbay.local.images.service import ImageService
+from agentbay.local.lazy_imports import import_lazily
 from agentbay.local.listening import ServerAddress
-from agentbay.local.loading import load
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.options import MODEL_KEY_VARIABLE, Options
 from agentbay.local.runtime import Runtime
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from agentbay.local.builds.service import BuildService
     from agentbay.local.dashboard.routes import Dashboard
 
-_AHEAD_SECONDS = 1.0  # from the start to imports for later: short programs have ended by then
+_IDLE_IMPORT_SECONDS = 1.0  # before the remaining modules are imported; short programs have ended by then
 _LAST_UPLOADS_SECONDS = 5.0  # for the last uploads of sessions after a second signal
 
 
@@ -74,7 +74,7 @@ async def running_service(
         # The leftovers are moved away now, which is quick. Removing large trees is not, and goes on in a thread.
         sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
         serving = asyncio.create_task(server.serve(address.listeners))
-        loading = asyncio.create_task(_load_ahead(application))
+        loading = asyncio.create_task(_import_when_idle(application))
         try:
             await _wait_until_ready(server, serving)
             yield dashboard, serving
@@ -147,13 +147,13 @@ async def _wait_until_ready(server: WebServer, serving: asyncio.Task[None]) -> N
     listening.cancel()
 
 
-async def _load_ahead(application: Application) -> None:
+async def _import_when_idle(application: Application) -> None:
     """Import what the start left out, between calls."""
-    await asyncio.sleep(_AHEAD_SECONDS)
+    await asyncio.sleep(_IDLE_IMPORT_SECONDS)
     tables = [*ACTIONS.modules, *TOOLS.modules, *RAW_TOOLS.modules, *TARGETS.modules]
     for module in ("http.web_server_websocket", "network.proxy_request", "network.system_proxy", *tables):
         await application.wait_until_idle()
-        await load(module)
+        await import_lazily(module)
 
 
 async def _drain(application: Application, seconds: float, skip_drain: asyncio.Event) -> None:
@@ -230,7 +230,7 @@ def _open_model(options: Options) -> ModelSettings | None:
 def _may_start_ahead(options: Options) -> bool:
     """Return whether browsers and desktops may be started before sessions ask for them.
 
-    Where all sessions together have a limit, what waits would take from those that work.
+    Not if all sessions share a limit: a waiting browser would use up part of it.
     """
     return options.start_ahead == "on" and (options.memory, options.processes) == (None, None)
 
@@ -267,7 +267,7 @@ def _session_limits(options: Options) -> Limits:
 
 def warm_up() -> None:
     """Compile the converters that the first requests need, so that these need not wait."""
-    encoded_catalogue(DEFAULT_IMAGE)
+    read_catalogue_file(DEFAULT_IMAGE)
     envelope.success_response(CreateMcpSession.spec, CreatedSessionData(), "")
     envelope.success_response(CallMcpTool.spec, structure({"content": []}, ToolReply), "")
     structure({"command": ""}, Shell)

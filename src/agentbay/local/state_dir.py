@@ -70,11 +70,11 @@ class StateDirectory:
         return cls(directory, lock, temporary=True)
 
     def api_key(self) -> tuple[str, Path]:
-        """Return the API key, made at first, and its file of mode 0600."""
+        """Return the API key, created on first use, and its file of mode 0600."""
         return self._read_or_create_secret("key", "akl-")
 
     def secret(self, name: str) -> bytes:
-        """Return the secret of this name, made at first."""
+        """Return the secret of this name, created on first use."""
         return self._read_or_create_secret(f"secret-{name}", "")[0].encode()
 
     def _read_or_create_secret(self, name: str, prefix: str) -> tuple[str, Path]:
@@ -97,7 +97,7 @@ class StateDirectory:
         return directory
 
     def rename_session(self, directory: Path, session_id: str) -> Path:
-        """Give the directory of a session to another one."""
+        """Rename a session's directory for another session id."""
         return directory.rename(self._sessions / session_id)
 
     def unused_name(self) -> str:
@@ -105,7 +105,7 @@ class StateDirectory:
         return f"unused-{next(self._numbers)}"
 
     def trash_leftovers(self) -> list[Path]:
-        """Move what a killed runtime has left to the trash, and list the trash."""
+        """Move leftovers of a killed runtime to the trash, and list it."""
         for directory in self._sessions.iterdir():
             self.move_to_trash(directory)
         return list(self._trash.iterdir())

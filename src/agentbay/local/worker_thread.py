@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 LARGE_BYTES = 1 << 18  # from which on a value is worked on here: below, a few milliseconds at most
-SWITCH_INTERVAL_SECONDS = 0.0001  # for `sys.setswitchinterval`: a command waits for its turn up to a hundred times
+SWITCH_INTERVAL_SECONDS = 0.0001  # for `sys.setswitchinterval`: a command may wait for the GIL a hundred times
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -27,9 +27,7 @@ async def run_in_worker(function: Callable[_P, _T], *args: _P.args, **kwargs: _P
 
     After a cancellation it runs to its end all the same, with its result lost.
     """
-    return await asyncio.get_running_loop().run_in_executor(
-        _thread, lambda: _without_collections(function, *args, **kwargs)
-    )
+    return await asyncio.get_running_loop().run_in_executor(_thread, lambda: _without_gc(function, *args, **kwargs))
 
 
 async def run_by_size(size: int, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -39,7 +37,7 @@ async def run_by_size(size: int, function: Callable[_P, _T], *args: _P.args, **k
     return await run_in_worker(function, *args, **kwargs)
 
 
-def _without_collections(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+def _without_gc(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     # A garbage collection looks at all that a large value consists of, and nobody else runs meanwhile.
     enabled = gc.isenabled()
     gc.disable()

@@ -15,7 +15,7 @@ from websockets.exceptions import WebSocketException
 
 from agentbay.local.browser.devtools_socket import DevToolsSocket
 from agentbay.local.browser.errors import DevToolsError, DevToolsTimeout
-from agentbay.local.large_json import load_json
+from agentbay.local.large_json_decoder import load_json
 from agentbay.local.sandbox.service.manager import Sandbox
 from agentbay.local.worker_thread import run_by_size
 

@@ -16,9 +16,9 @@ from agentbay.local.agent.task import Task, TaskFailed
 from agentbay.local.agent.toolbox import Schema, Toolbox
 from agentbay.local.browser.browser import BrowserFailed
 from agentbay.local.handlers.browser import open_pages
-from agentbay.local.handlers.dispatch import target_handler, tool_handler
+from agentbay.local.handlers.handler_tables import target_handler, tool_handler
 from agentbay.local.handlers.results import error_result, refusal_result, text_result
-from agentbay.local.handlers.tasks import model_needed, parse_schema, start_task, start_work
+from agentbay.local.handlers.tasks import model_needed, parse_schema, start_agent_task, start_work
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
 
@@ -30,7 +30,9 @@ _CAPTURED_EVENTS = ("content", "reasoning", "tool_call")
 
 @tool_handler(wire.BrowserTask)
 async def execute_browser_task(session: Session, tool: wire.BrowserTask) -> ToolReply:
-    return _refuse(session, tool) or start_task(session, RunningTask(_BROWSER), lambda task: _do(session, tool, task))
+    return _refuse(session, tool) or start_agent_task(
+        session, RunningTask(_BROWSER), lambda task: _do(session, tool, task)
+    )
 
 
 @tool_handler(wire.BrowserTaskStatus)
@@ -45,7 +47,9 @@ async def end_browser_task(session: Session, tool: wire.BrowserTaskEnd) -> ToolR
 
 @tool_handler(wire.ComputerTask)
 async def execute_computer_task(session: Session, tool: wire.ComputerTask) -> ToolReply:
-    return _refuse(session, tool) or start_task(session, RunningTask(_COMPUTER), lambda task: _do(session, tool, task))
+    return _refuse(session, tool) or start_agent_task(
+        session, RunningTask(_COMPUTER), lambda task: _do(session, tool, task)
+    )
 
 
 @tool_handler(wire.ComputerTaskStatus)
@@ -189,7 +193,7 @@ def _status(session: Session, task_id: str, kind: str) -> ToolReply:
 
 
 def _shown(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event as a piece of the stream of those who poll."""
+    """Return an event in the form that polling clients get."""
     content, kind = str(event.get("content", "")), event["eventType"]
     if kind == "tool_call":
         content = f"{event['toolName']} {json.dumps(event['args'], ensure_ascii=False)}\n"
@@ -211,7 +215,7 @@ def _end(session: Session, task_id: str, kind: str) -> ToolReply:
 
 
 def _tool_caller(session: Session) -> Any:
-    from agentbay.local.handlers.catalogue import call_tool  # it lists this module
+    from agentbay.local.handlers.tool_calls import call_tool  # it lists this module
 
     async def call(name: str, arguments: Mapping[str, Any]) -> ToolReply:
         return await call_tool(session, name, arguments)

@@ -10,16 +10,16 @@ from agentbay.local.contexts.binding_spec import BindingSpec
 from agentbay.local.contexts.session_contexts import INTERNAL_PATH, SessionContexts
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, to_wire_json
 from agentbay.local.handlers.contexts import format_time
-from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.handler_tables import action_handler
 from agentbay.local.handlers.sessions import context_names
 from agentbay.local.runtime import Runtime
 
 _FILE_TRANSFER = "file_transfer"
 
 
-def _session_contexts(runtime: Runtime, session_id: str, *, working: bool = True) -> SessionContexts:
+def _session_contexts(runtime: Runtime, session_id: str, *, requires_running: bool = True) -> SessionContexts:
     session = runtime.sessions.find(session_id)
-    if working:
+    if requires_running:
         session.lifecycle.require_running()
         session.lifecycle.touch()
     if session.contexts is None:  # as long as it is being made, nobody knows its id
@@ -39,7 +39,7 @@ async def sync(runtime: Runtime, action: wire.SyncContext) -> None:
 
 @action_handler(wire.GetContextInfo)
 async def get_context_info(runtime: Runtime, action: wire.GetContextInfo) -> wire.ContextInfo:
-    contexts = _session_contexts(runtime, action.session_id, working=False)
+    contexts = _session_contexts(runtime, action.session_id, requires_running=False)
     return wire.ContextInfo(
         context_status=to_wire_json(contexts.find_transfers(action.context_id, action.path, action.task_type))
     )
@@ -54,7 +54,7 @@ async def bind(runtime: Runtime, action: wire.BindContexts) -> None:
 
 @action_handler(wire.DescribeSessionContexts)
 async def list_bindings(runtime: Runtime, action: wire.DescribeSessionContexts) -> list[wire.BindingData]:
-    contexts = _session_contexts(runtime, action.session_id, working=False)
+    contexts = _session_contexts(runtime, action.session_id, requires_running=False)
     names = await context_names(runtime, runtime.sessions.find(action.session_id))
     return [
         wire.BindingData(

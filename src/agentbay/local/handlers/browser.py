@@ -13,7 +13,7 @@ from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.browser.browser import BrowserFailed
 from agentbay.local.browser.page import BrowserPages
-from agentbay.local.handlers.dispatch import action_handler, tool_handler
+from agentbay.local.handlers.handler_tables import action_handler, tool_handler
 from agentbay.local.handlers.results import text_result
 from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.manager import Sandbox

@@ -14,7 +14,7 @@ from agentbay._wire.converter import unstructure
 from agentbay._wire.languages import canonical_language
 from agentbay._wire.schema import Tool
 from agentbay.local.handlers.code_stream import StreamingOutput
-from agentbay.local.handlers.dispatch import target_handler, tool_handler
+from agentbay.local.handlers.handler_tables import target_handler, tool_handler
 from agentbay.local.handlers.results import error_result, text_result
 from agentbay.local.kernels import languages
 from agentbay.local.kernels.execution_output import ExecutionOutput

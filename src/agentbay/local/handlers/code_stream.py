@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from agentbay.local.kernels.connection import MAX_FRAME_VALUES
 from agentbay.local.kernels.execution_output import Display, ExecutionOutput
-from agentbay.local.large_json import load_json
+from agentbay.local.large_json_decoder import load_json
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.worker_thread import run_by_size
 

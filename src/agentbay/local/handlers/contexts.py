@@ -13,7 +13,7 @@ from agentbay.local.contexts.errors import context_not_found, file_not_found
 from agentbay.local.contexts.session_contexts import resolve_session_path
 from agentbay.local.contexts.store import ContextRecord
 from agentbay.local.contexts.url_signing import URL_LIFETIME_SECONDS, make_url
-from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.handler_tables import action_handler
 from agentbay.local.handlers.paging import (
     ListPage,
     check_page_size,

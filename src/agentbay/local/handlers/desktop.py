@@ -13,7 +13,7 @@ from agentbay._wire.key_names import normalize_key
 from agentbay._wire.tools import ToolReply
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.desktop.connection import DesktopFailed, Reply
-from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.handler_tables import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.port_tokens import make_port_token

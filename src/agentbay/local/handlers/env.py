@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from agentbay._wire.tools import GetEnv, SetEnv, ToolReply
-from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.handler_tables import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sessions.session import Session
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from agentbay._wire.tools import GetFileChange
 from agentbay.errors import AgentBayError
-from agentbay.local.handlers.dispatch import target_handler
+from agentbay.local.handlers.handler_tables import target_handler
 from agentbay.local.sandbox.service.manager import FileOperationFailed, SandboxError
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session

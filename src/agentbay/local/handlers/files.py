@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from agentbay._wire import tools as wire
-from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.handler_tables import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
-from agentbay.local.json_stream import DecodedText, base64_text, decoded_text, dump_json, encode_pieces
-from agentbay.local.large_json import decode_utf8, encode_utf8
+from agentbay.local.large_json_decoder import decode_utf8, encode_utf8
+from agentbay.local.large_json_encoder import DecodedText, base64_text, decoded_text, dump_json, encode_pieces
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sandbox.shared import file_protocol as operations
 from agentbay.local.sessions.session import Session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentbay._wire import images as wire
 from agentbay.errors import NotFoundError
-from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.handler_tables import action_handler
 from agentbay.local.images.blob_files import UPLOADS_PATH
 from agentbay.local.images.errors import image_not_found
 from agentbay.local.images.service import Job

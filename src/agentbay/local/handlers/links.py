@@ -7,7 +7,7 @@ from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import ALL_PORTS, invalid_port, invalid_request
 from agentbay.local.handlers.browser import browser_not_started, make_cdp_url
 from agentbay.local.handlers.desktop import make_desktop_url
-from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.handler_tables import action_handler
 from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.shared.sandbox_config import PROXY_PORT
 from agentbay.local.sessions import images

@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime
 
 from agentbay._wire.tools import GetMetrics, ToolReply
-from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.handler_tables import tool_handler
 from agentbay.local.handlers.results import text_result
 from agentbay.local.sessions.session import Session
 

@@ -16,9 +16,9 @@ from agentbay.local.agent.task import Task, TaskFailed
 from agentbay.local.agent.toolbox import Schema, StepFailed, string, whole_number
 from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.handlers.browser import open_pages
-from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.handler_tables import tool_handler
 from agentbay.local.handlers.results import error_result, refusal_result, text_result
-from agentbay.local.handlers.tasks import model_needed, parse_schema, start_task
+from agentbay.local.handlers.tasks import model_needed, parse_schema, start_agent_task
 from agentbay.local.sessions.session import Session
 
 _ACT, _OBSERVE, _EXTRACT = "act", "observe", "extract"
@@ -96,7 +96,7 @@ async def act(session: Session, tool: wire.PageAct) -> ToolReply:
             running.task = Task(settings.model, tools, _with_variables(tool.action, tool.variables), limits, _MESSAGE)
             await running.task.run()
 
-    return start_task(session, RunningTask(_ACT), work)
+    return start_agent_task(session, RunningTask(_ACT), work)
 
 
 @tool_handler(wire.PageActResult)
@@ -132,7 +132,7 @@ async def observe(session: Session, tool: wire.PageObserve) -> ToolReply:
             )
             return await running.task.run()
 
-    return start_task(session, RunningTask(_OBSERVE), work)
+    return start_agent_task(session, RunningTask(_OBSERVE), work)
 
 
 @tool_handler(wire.PageObserveResult)
@@ -166,7 +166,7 @@ async def extract(session: Session, tool: wire.PageExtract) -> ToolReply:
             running.task = Task(settings.model, tools, goal, limits, schema)
             return await running.task.run()
 
-    return start_task(session, RunningTask(_EXTRACT), work)
+    return start_agent_task(session, RunningTask(_EXTRACT), work)
 
 
 @tool_handler(wire.PageExtractResult)
@@ -200,7 +200,7 @@ async def login(session: Session, tool: wire.PageLogin) -> ToolReply:
             await running.task.run()
 
     running = RunningTask("login")
-    reply = start_task(session, running, work)
+    reply = start_agent_task(session, running, work)
     if reply.is_error:
         return reply
     try:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from agentbay._wire import tools as wire
-from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.handler_tables import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.outbound import destinations
 from agentbay.local.outbound.storage import ObstoreMissing, OssClient, describe_http_error

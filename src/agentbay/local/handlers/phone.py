@@ -15,7 +15,7 @@ from agentbay._wire.device_actions import GetAdbLink, LinkUrlData
 from agentbay._wire.schema import Tool
 from agentbay._wire.tools import ToolReply
 from agentbay.local.api_errors import invalid_request
-from agentbay.local.handlers.dispatch import action_handler, tool_handler
+from agentbay.local.handlers.handler_tables import action_handler, tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.phone import applications, screen
 from agentbay.local.phone.adb import Phone, PhoneFailed, find_phone

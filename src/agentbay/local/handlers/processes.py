@@ -13,9 +13,9 @@ from agentbay._wire import process_tools as wire
 from agentbay._wire.schema import Tool
 from agentbay._wire.tools import ENCODINGS, ToolReply
 from agentbay.local.handlers.command_input import check_command, decode_data, directory_failure, read_input
-from agentbay.local.handlers.dispatch import RawBody, RawReply, ToolHandler, raw_tool_handler, tool_handler
+from agentbay.local.handlers.handler_tables import RawBody, RawReply, ToolHandler, raw_tool_handler, tool_handler
 from agentbay.local.handlers.results import text_result
-from agentbay.local.json_stream import JsonText, base64_text, decoded_text, is_large
+from agentbay.local.large_json_encoder import JsonText, base64_text, decoded_text, is_large
 from agentbay.local.sandbox.service.manager import STREAMS, DirectoryNotEntered, InputClosed, ResourceCreationFailed
 from agentbay.local.sessions.background import ProcessRefused
 from agentbay.local.sessions.session import Session

@@ -17,7 +17,7 @@ from agentbay._wire import pty as wire
 from agentbay._wire.converter import structure, unstructure
 from agentbay.errors import PtyError, PtySessionNotFoundError
 from agentbay.local.handlers.command_input import directory_failure
-from agentbay.local.handlers.dispatch import target_handler
+from agentbay.local.handlers.handler_tables import target_handler
 from agentbay.local.ids import make_id
 from agentbay.local.sandbox.service.manager import DirectoryNotEntered, ResourceCreationFailed, Sandbox, Terminal
 from agentbay.local.sessions.history import CommandHistory

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 
 from agentbay._wire.tools import ReadFile, ToolReply, WriteFile
-from agentbay.local.handlers.dispatch import RawBody, RawReply, raw_tool_handler
 from agentbay.local.handlers.files import MAX_READ_BYTES, failure_result, too_much_result
+from agentbay.local.handlers.handler_tables import RawBody, RawReply, raw_tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sandbox.service.file_streams import FileStream, write_stream
 from agentbay.local.sandbox.service.manager import FileOperationFailed

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from agentbay._wire.raw_calls import RESULT_LENGTH
 from agentbay._wire.tools import Shell, ToolReply
 from agentbay.local.handlers.command_input import check_command, directory_failure
-from agentbay.local.handlers.dispatch import RawBody, RawReply, raw_tool_handler
 from agentbay.local.handlers.files import MAX_READ_BYTES, failure_result
+from agentbay.local.handlers.handler_tables import RawBody, RawReply, raw_tool_handler
 from agentbay.local.handlers.results import error_result
 from agentbay.local.sandbox.service.command_stream import CommandStream
 from agentbay.local.sandbox.service.manager import DirectoryNotEntered, FileOperationFailed

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from agentbay._wire.tools import ToolReply
-from agentbay.local.json_stream import TextSource
+from agentbay.local.large_json_encoder import TextSource
 
 INVALID_PARAMS, METHOD_NOT_FOUND = -32602, -32601  # JSON-RPC's error codes
 

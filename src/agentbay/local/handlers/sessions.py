@@ -11,9 +11,8 @@ from agentbay._wire.schema import wire_names
 from agentbay.errors import NotFoundError
 from agentbay.local.api_errors import invalid_request, network_not_supported
 from agentbay.local.contexts.session_contexts import SessionContexts
-from agentbay.local.handlers.catalogue import encoded_catalogue
-from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.handlers.env import check_variables, set_variables
+from agentbay.local.handlers.handler_tables import action_handler
 from agentbay.local.handlers.paging import (
     DEFAULT_PAGE_SIZE,
     ListPage,
@@ -21,7 +20,8 @@ from agentbay.local.handlers.paging import (
     read_numeric_page_token,
     write_page_token,
 )
-from agentbay.local.loading import load
+from agentbay.local.handlers.tool_calls import read_catalogue_file
+from agentbay.local.lazy_imports import import_lazily
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 from agentbay.local.sessions.entrypoint import entrypoint_of, start_entrypoint
@@ -43,7 +43,7 @@ async def create(runtime: Runtime, action: wire.CreateMcpSession) -> wire.Create
     if asked.user:
         chosen = await runtime.images.run_in_thread(images.with_user, chosen, asked.user, runtime.images.store)
     if images.has_phone(chosen.name):
-        await (await load("handlers.phone")).require_phone()
+        await (await import_lazily("handlers.phone")).require_phone()
     session = await runtime.sessions.create(
         image_id=chosen.name,
         image=chosen.image,
@@ -77,7 +77,7 @@ async def _read_options(runtime: Runtime, action: wire.CreateMcpSession) -> tupl
 async def _choose_skills(runtime: Runtime, action: wire.CreateMcpSession) -> Sequence[Skill]:
     if not action.load_skill:
         return ()
-    skills: Sequence[Skill] = await (await load("handlers.beta")).choose_skills(runtime, action.skills or [])
+    skills: Sequence[Skill] = await (await import_lazily("handlers.skills")).choose_skills(runtime, action.skills or [])
     return skills
 
 
@@ -101,7 +101,7 @@ def connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
         "token": session.token,
         "link_url": f"{address.http_url}/link/{session.session_id}" if runtime.direct_calls_enabled else "",
         "ws_url": f"{address.ws_url}/ws/{session.session_id}",
-        "tool_list": encoded_catalogue(session.image_id),
+        "tool_list": read_catalogue_file(session.image_id),
     }
 
 

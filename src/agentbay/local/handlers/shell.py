@@ -9,9 +9,9 @@ from typing import Any
 
 from agentbay._wire.tools import Shell, ToolReply
 from agentbay.local.handlers.command_input import check_command, directory_failure, read_input
-from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.handler_tables import tool_handler
 from agentbay.local.handlers.results import error_result, text_result
-from agentbay.local.json_stream import DecodedText, base64_text, decoded_text, dump_json
+from agentbay.local.large_json_encoder import DecodedText, base64_text, decoded_text, dump_json
 from agentbay.local.sandbox.service.manager import Completed, DirectoryNotEntered
 from agentbay.local.sessions.session import Session
 from agentbay.local.worker_thread import run_by_size

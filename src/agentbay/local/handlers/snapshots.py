@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentbay._wire.images import ForkSession, ImageJobData, SnapshotSession
 from agentbay._wire.sessions import SessionConnection
 from agentbay.local.api_errors import invalid_request
-from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.handler_tables import action_handler
 from agentbay.local.handlers.images import job_data
 from agentbay.local.handlers.sessions import connection_fields
 from agentbay.local.runtime import Runtime

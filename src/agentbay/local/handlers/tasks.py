@@ -16,8 +16,8 @@ from agentbay.local.sessions.session import Session
 Work = Callable[[RunningTask], Awaitable[Any]]
 
 
-def start_task(session: Session, running: RunningTask, work: Work) -> ToolReply:
-    """Start a piece of work as a task, and answer with the task's id."""
+def start_agent_task(session: Session, running: RunningTask, work: Work) -> ToolReply:
+    """Start work as a task of the agent, and answer with its id."""
     try:
         start_work(session, running, work)
     except TooManyTasks as error:
@@ -26,7 +26,7 @@ def start_task(session: Session, running: RunningTask, work: Work) -> ToolReply:
 
 
 def start_work(session: Session, running: RunningTask, work: Work) -> None:
-    """Start a piece of work as a task.
+    """Start work as a task of the agent, without an answer to the client.
 
     Raises:
         TooManyTasks: Too many are under way.

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from agentbay._lazy_attrs import define
-from agentbay.local import json_stream
+from agentbay.local import large_json_encoder
 from agentbay.local.api_errors import invalid_request, request_timeout
 from agentbay.local.worker_thread import run_in_worker
 
@@ -91,7 +91,7 @@ class Response:
 
 def json_response(value: object, status: int = 200) -> Response:
     """Encode a value as JSON, in a stream of pieces if large."""
-    if json_stream.is_large(value):
+    if large_json_encoder.is_large(value):
         return Response(status, b"", stream=_encode_large(value))
     # A file name that is not UTF-8 has lone surrogates; backslashreplace writes them as JSON's own escapes.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -99,7 +99,7 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 async def _encode_large(value: object) -> AsyncGenerator[bytes, None]:
-    pieces = json_stream.encode_pieces(value)
+    pieces = large_json_encoder.encode_pieces(value)
     while (piece := await run_in_worker(next, pieces, None)) is not None:
         yield piece.encode("utf-8", "backslashreplace")
 

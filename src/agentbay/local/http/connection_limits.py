@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay.local.http.asgi import MARK_AUTHENTICATED
 from agentbay.local.http.uvicorn_parts import HttpProtocol as UvicornProtocol
-from agentbay.local.loading import load
+from agentbay.local.lazy_imports import import_lazily
 
 if TYPE_CHECKING:
     from agentbay.local.http.uvicorn_parts import RequestResponseCycle
@@ -87,7 +87,9 @@ class HttpProtocol(UvicornProtocol):
         task.add_done_callback(self.tasks.discard)
 
     async def _upgrade(self, *args: Any) -> None:
-        await load("http.web_server_websocket")  # its libraries take a third as long as the start of the runtime
+        await import_lazily(
+            "http.web_server_websocket"
+        )  # its libraries take a third as long as the start of the runtime
         if not self.transport.is_closing():
             super().handle_websocket_upgrade(*args)
             self.transport.resume_reading()

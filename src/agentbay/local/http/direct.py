@@ -8,10 +8,10 @@ from agentbay._wire.converter import MalformedError, structure, unstructure
 from agentbay._wire.tools import DirectToolCall
 from agentbay.errors import AuthenticationError, SessionNotFoundError
 from agentbay.local.api_errors import invalid_request, session_not_found
-from agentbay.local.handlers.catalogue import call_tool
+from agentbay.local.handlers.tool_calls import call_tool
 from agentbay.local.http.asgi import Request, Response, json_response, require_json
 from agentbay.local.ids import is_same_secret
-from agentbay.local.large_json import load_json
+from agentbay.local.large_json_decoder import load_json
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.session import Session
 from agentbay.local.worker_thread import run_by_size

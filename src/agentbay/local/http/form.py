@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-from agentbay.local.large_json import decode_utf8
+from agentbay.local.large_json_decoder import decode_utf8
 
 # A body of 64 MiB could hold millions of empty fields, each of them a pair of Python objects.
 _MAX_FIELDS = 1000

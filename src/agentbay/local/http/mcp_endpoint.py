@@ -30,7 +30,7 @@ from agentbay.local.http.asgi import (
 )
 from agentbay.local.http.mcp_tools import make_mcp_server
 from agentbay.local.http.origin_check import OriginCheck, read_mcp_query
-from agentbay.local.large_json import load_json
+from agentbay.local.large_json_decoder import load_json
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.images import DEFAULT_IMAGE
 from agentbay.local.worker_thread import run_by_size

@@ -15,8 +15,8 @@ from agentbay._wire.tools import ToolEntry, ToolReply
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.handlers import sessions
-from agentbay.local.handlers.catalogue import call_tool, tool_catalogue
-from agentbay.local.json_stream import TextSource
+from agentbay.local.handlers.tool_calls import call_tool, tool_catalogue
+from agentbay.local.large_json_encoder import TextSource
 from agentbay.local.runtime import Runtime
 
 _MAX_ANSWER_CHARACTERS = 8 << 20

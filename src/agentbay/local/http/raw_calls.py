@@ -16,8 +16,8 @@ from agentbay._wire.converter import unstructure
 from agentbay._wire.raw_calls import CALL_HEADER, CONTENT_TYPE as CONTENT_TYPE, RESULT_HEADER
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import invalid_request, request_timeout
-from agentbay.local.handlers.catalogue import call_raw_tool
-from agentbay.local.handlers.dispatch import RawBody, RawReply
+from agentbay.local.handlers.handler_tables import RawBody, RawReply
+from agentbay.local.handlers.tool_calls import call_raw_tool
 from agentbay.local.http.asgi import (
     ClientDisconnected,
     Receive,

@@ -21,7 +21,7 @@ from agentbay.local.http import envelope
 from agentbay.local.http.asgi import Request, Response
 from agentbay.local.http.form import read_form
 from agentbay.local.http.origin_check import OriginCheck
-from agentbay.local.large_json import load_json
+from agentbay.local.large_json_decoder import load_json
 from agentbay.local.runtime import Runtime
 from agentbay.local.worker_thread import run_by_size
 

@@ -19,7 +19,7 @@ class JobOutput:
         return len(self._data)
 
     def clear(self) -> None:
-        """Forget it."""
+        """Discard the output."""
         self._data.clear()
 
     def write(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded
 
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _MAX_RATIO, _RATIO_FROM = 200, 256 << 20  # of unpacked to packed bytes, checked once so many are unpacked
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -21,14 +21,14 @@ _DAMAGES = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError, 
 
 
 class CountedFile:
-    """A file whose reads are counted, and which may be given up."""
+    """A file that reports each read to a callback, which may abort it."""
 
     def __init__(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
         self._file, self._progress = file, progress
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
-        content = self._file.read(min(size, _CHUNK) if size >= 0 else _CHUNK)
+        content = self._file.read(min(size, _CHUNK_BYTES) if size >= 0 else _CHUNK_BYTES)
         self.count += len(content)
         self._progress(len(content))
         return content
@@ -75,7 +75,7 @@ class LayerSource:
 
     def _fill(self) -> bool:
         try:
-            content: bytes = self._stream.read(_CHUNK)
+            content: bytes = self._stream.read(_CHUNK_BYTES)
         except ImageError:
             raise
         except _DAMAGES as error:

@@ -37,8 +37,8 @@ class Found(NamedTuple):
     target: str
 
 
-class _Left:
-    """What may still be followed in one path."""
+class _LinkBudget:
+    """How many links and steps of one path may still be followed."""
 
     def __init__(self) -> None:
         self.links, self.steps = MAX_LINKS, MAX_STEPS
@@ -75,13 +75,13 @@ class MergedView:
         known = len(parts)
         while known and parts[:known] not in self._real:
             known -= 1
-        path, left = self._real[parts[:known]] if known else (), _Left()
+        path, left = self._real[parts[:known]] if known else (), _LinkBudget()
         for number in range(known, len(parts)):
             path = self._enter(path, parts[number], left)
             self._real[parts[: number + 1]] = path
         return path
 
-    def _enter(self, path: Parts, name: str, left: _Left) -> Parts:
+    def _enter(self, path: Parts, name: str, left: _LinkBudget) -> Parts:
         """Return the real path of a name in a real directory."""
         pending = [name]
         while pending:

@@ -1,8 +1,8 @@
 """How the service connects to registries.
 
-They lead it on to their logins and storages. A registry is trusted no further than its own address: one of the internet
-must not lead the service to a server of this machine or its network, which may trust whoever reaches it (server-side
-request forgery, SSRF).
+Registries redirect the service to their login servers and blob storage. A registry is trusted no further than its own
+address: one of the internet must not lead the service to a server of this machine or its network, which may trust
+whoever reaches it (server-side request forgery, SSRF).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _CheckedTransport(httpx.HTTPTransport):
 
 
 class _CheckedBackend(httpcore.SyncBackend):
-    """Connects to no address that is nearer than that of the first connection."""
+    """Refuses addresses more private than that of the first connection."""
 
     def __init__(self) -> None:
         self._nearest: int | None = None

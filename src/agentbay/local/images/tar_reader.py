@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agentbay.local.images.errors import DamagedImage
 
-_BLOCK = 512
+_BLOCK_BYTES = 512
 _MAX_HEADER_BYTES = 1 << 20  # of a long name or of extended attributes
 _MAX_SIZE = 1 << 62  # bytes of a file, more than any has
 _SPARSE = "GNU.sparse."
@@ -93,10 +93,10 @@ class TarReader:
             pass
         self._exactly(self._padding)
         self._padding = 0
-        block = self._read(_BLOCK)
-        if not block or block.count(0) == _BLOCK:
+        block = self._read(_BLOCK_BYTES)
+        if not block or block.count(0) == _BLOCK_BYTES:
             return None
-        if len(block) < _BLOCK:
+        if len(block) < _BLOCK_BYTES:
             raise DamagedImage("The archive is no tar archive, or ends in the middle of a header.")
         return block
 
@@ -128,14 +128,14 @@ class TarReader:
         if kind != "file":
             # Some writers give links the size of their target, without content.
             size = 0 if kind in ("hardlink", "symlink") else size
-        self._unread, self._padding = size, -size % _BLOCK
+        self._unread, self._padding = size, -size % _BLOCK_BYTES
         return TarEntry(name, kind, info.mode, size, mtime, headers.get("linkpath", info.linkname))
 
     def _read_header_content(self, size: int) -> bytes:
         if size > _MAX_HEADER_BYTES:
             raise DamagedImage(f"The archive has a header of {size} bytes; {_MAX_HEADER_BYTES} are allowed.")
         content = self._exactly(size)
-        self._exactly(-size % _BLOCK)
+        self._exactly(-size % _BLOCK_BYTES)
         return content
 
     def _read_text(self, size: int) -> str:

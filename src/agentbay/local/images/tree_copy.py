@@ -99,7 +99,10 @@ class TreeCopy:
         os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target, follow_symlinks=False)
 
     def _link_again(self, name: str, target: int, status: os.stat_result) -> bool:
-        """Make another name of a file that was copied already."""
+        """Hard-link a name to the first copy of its file.
+
+        Returns whether that worked.
+        """
         key = (status.st_dev, status.st_ino)
         if key in self._linked:
             directory, first = self._linked[key]

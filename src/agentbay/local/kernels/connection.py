@@ -40,7 +40,7 @@ from typing import Any, cast
 
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.execution_output import EncodedData
-from agentbay.local.large_json import TooManyValuesError, load_json
+from agentbay.local.large_json_decoder import TooManyValuesError, load_json
 from agentbay.local.worker_thread import LARGE_BYTES, run_in_worker
 
 MAX_FRAME_BYTES = 32 << 20

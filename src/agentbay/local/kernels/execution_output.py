@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from agentbay._lazy_attrs import define
-from agentbay.local.json_stream import JsonText, dump_json, encode_pieces
 from agentbay.local.kernels.byte_budget import ByteBudget
+from agentbay.local.large_json_encoder import JsonText, dump_json, encode_pieces
 from agentbay.local.tail import last_pieces
 from agentbay.models.command import network_hint
 

@@ -13,7 +13,7 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from agentbay.local.loading import load
+from agentbay.local.lazy_imports import import_lazily
 from agentbay.local.network.egress_policy import EgressPolicy, EgressRule, HostPort
 from agentbay.local.outbound.address_check import NotPublicAddress, resolve
 
@@ -66,13 +66,13 @@ class EgressDialer:
         self._narrower: EgressPolicy | None = None
 
     def narrowed_to(self, rules: Iterable[EgressRule]) -> EgressDialer:
-        """Return a dialer for what these rules allow too."""
+        """Return a dialer that connects only where these rules allow it as well."""
         narrowed = copy.copy(self)
         narrowed._narrower = EgressPolicy(rules)
         return narrowed
 
     async def rules_beyond(self, rules: Iterable[EgressRule]) -> list[EgressRule]:
-        """Return those of the rules that cover nothing that is allowed."""
+        """Return the rules that lie wholly outside of what is allowed."""
         beyond = [rule for rule in rules if not self._policy.overlaps(rule)]
         if beyond:
             await self._load_rules_once()
@@ -88,7 +88,7 @@ class EgressDialer:
             ProxyError: The policy does not allow it, or the connection failed.
         """
         rule = await self._require_rule(destination)
-        system_proxy = await load("network.system_proxy")  # now, as urllib.request takes long to import
+        system_proxy = await import_lazily("network.system_proxy")  # now, as urllib.request takes long to import
         proxy = system_proxy.find(destination, scheme)
         if proxy is None:
             return UpstreamConnection(*await self._connect_directly(destination, rule))

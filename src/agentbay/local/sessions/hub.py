@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from agentbay._wire.frames import CLIENT_SOURCE, Frame
 from agentbay.local.fair_share import SessionTurns
-from agentbay.local.json_stream import encode_pieces, is_large
+from agentbay.local.large_json_encoder import encode_pieces, is_large
 from agentbay.local.worker_thread import run_in_worker
 
 SendText = Callable[[str], Awaitable[None]]

@@ -51,8 +51,8 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
     limits, root, isolated = spec.limits, str(spec.root.resolve()), template["isolation"] == "namespaces"
     python_prefix = PYTHON_PREFIX if isolated else os.path.join(root, PYTHON_DIRECTORY)
     home = spec.home if isolated else os.path.join(root, "home")
-    own_python = spec.image.python if spec.image else ""
-    interpreter = [] if own_python else python_environment.interpreter_mounts()
+    image_python = spec.image.python if spec.image else ""
+    interpreter = [] if image_python else python_environment.interpreter_mounts()
     return {
         **template,
         "root": root,
@@ -61,8 +61,8 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
         "home": home,
         "directory": resolve_path(spec.directory, home, home),
         "python_prefix": python_prefix,
-        "python": own_python or f"{python_prefix}/bin/python",
-        "python_layout": python_environment.EMPTY if own_python else python_environment.layout(python_prefix),
+        "python": image_python or f"{python_prefix}/bin/python",
+        "python_layout": python_environment.EMPTY if image_python else python_environment.layout(python_prefix),
         "user": spec.user,
         "hostname": spec.hostname,
         "network": spec.network,

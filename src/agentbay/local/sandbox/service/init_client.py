@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentbay.local.large_json import load_json
+from agentbay.local.large_json_decoder import load_json
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import (
     DirectoryNotEntered,

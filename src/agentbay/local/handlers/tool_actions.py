@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agentbay._wire.tools import CallMcpTool, ListMcpTools, ToolEntry, ToolReply
-from agentbay.local.handlers.catalogue import call_tool, tool_catalogue
-from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.handler_tables import action_handler
+from agentbay.local.handlers.tool_calls import call_tool, tool_catalogue
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 

@@ -12,7 +12,7 @@ from agentbay._wire.converter import MalformedError, structure, unstructure
 from agentbay._wire.schema import JSON, EncodedJson, Tool
 from agentbay._wire.tool_schema import tool_schema
 from agentbay._wire.tools import ToolEntry, ToolReply
-from agentbay.local.handlers.dispatch import HandlerTable, RawBody, RawReply, RawToolHandler, ToolHandler
+from agentbay.local.handlers.handler_tables import HandlerTable, RawBody, RawReply, RawToolHandler, ToolHandler
 from agentbay.local.handlers.results import METHOD_NOT_FOUND, error_result
 from agentbay.local.sessions.images import PHONE_IMAGE, has_phone
 from agentbay.local.sessions.session import Session
@@ -67,21 +67,24 @@ def tool_catalogue(image_id: str) -> list[ToolEntry]:
 
 
 @cache
-def encoded_catalogue(image_id: str) -> EncodedJson:
-    """Return that list as JSON, which every new session's answer has."""
+def read_catalogue_file(image_id: str) -> EncodedJson:
+    """Return the stored tool list of an image as JSON.
+
+    Every answer that creates a session has it.
+    """
     return EncodedJson(" ".join(catalogue_file(image_id).read_text(encoding="ascii").splitlines()))
 
 
-def encode_catalogue(image_id: str) -> str:
-    """Make that JSON, one tool a line, for `build_catalogue.py`.
+def generate_catalogue(image_id: str) -> str:
+    """Generate the tool list of an image as JSON, one tool a line.
 
-    It needs the class of every tool, which takes long to make.
+    `build_catalogue.py` stores it, since it needs the class of every tool, which takes long to make.
     """
     return "[" + ",\n".join(JSON.encode(unstructure(entry)) for entry in tool_catalogue(image_id)) + "]"
 
 
 def catalogue_file(image_id: str) -> Path:
-    """Return the file in which `build_catalogue.py` keeps it."""
+    """Return the path of the stored tool list of an image."""
     return Path(__file__).with_name("phone_catalogue.json" if has_phone(image_id) else "catalogue.json")
 
 

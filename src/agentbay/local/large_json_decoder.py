@@ -157,7 +157,7 @@ class _Decoder(json.JSONDecoder):
             raise json.JSONDecodeError("Expecting value", text, error.value) from None
 
     def _count(self, text: str, end: int) -> None:
-        # Too many are counted where texts have such characters, but no honest request comes near the bound.
+        # Brackets and commas inside strings are counted too. The bound is so high that this refuses no honest request.
         containers = text.count("[", 0, end) + text.count("{", 0, end)
         self._values_left -= 1 + text.count(",", 0, end) + _VALUES_OF_A_CONTAINER * containers
         if self._values_left < 0:

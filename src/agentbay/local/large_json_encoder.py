@@ -55,7 +55,7 @@ class Base64Text(TextSource):
 
 
 class JsonText(TextSource):
-    """The JSON form of a value, as clients expect it within JSON."""
+    """The JSON of a value, to be embedded as a string in other JSON."""
 
     def __init__(self, value: object) -> None:
         self._value = value

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from agentbay._wire import beta_actions as wire
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request, network_not_supported
-from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.handler_tables import action_handler
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 from agentbay.local.skills import SKILLS_PATH, Skill, SkillError

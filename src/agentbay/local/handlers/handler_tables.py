@@ -1,6 +1,6 @@
 """Which function handles an action, a tool or a WebSocket target.
 
-The decorators only wrap a function together with what it handles; the tables in `registry` and `catalogue` collect the
+The decorators only wrap a function together with what it handles; the tables in `registry` and `tool_calls` collect the
 wrapped ones of the modules that they list.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from agentbay._lazy_attrs import define
 from agentbay._wire.schema import Action, Tool
 from agentbay._wire.tools import ToolReply
-from agentbay.local.loading import load, load_now
+from agentbay.local.lazy_imports import import_lazily, import_now
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
@@ -125,14 +125,14 @@ class HandlerTable(Generic[_H]):
         for module in self.modules:
             if name in self._found:
                 break
-            self._collect(await load(module))
+            self._collect(await import_lazily(module))
         return self._found.get(name)
 
     def all(self) -> dict[str, _H]:
         """Return all handlers, in the order of their modules' names."""
         self._found = {}
         for module in sorted(self.modules):
-            self._collect(load_now(module))
+            self._collect(import_now(module))
         return self._found
 
     def _collect(self, module: ModuleType) -> None:

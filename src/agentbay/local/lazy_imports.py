@@ -9,12 +9,12 @@ from typing import Any
 _modules: dict[str, Any] = {}
 
 
-async def load(name: str) -> Any:
-    """Import a module of the runtime, in a thread."""
-    return _modules.get(name) or await asyncio.to_thread(load_now, name)
+async def import_lazily(name: str) -> Any:
+    """Import a module of the runtime in a thread, unless it is imported already."""
+    return _modules.get(name) or await asyncio.to_thread(import_now, name)
 
 
-def load_now(name: str) -> Any:
+def import_now(name: str) -> Any:
     """Import a module of the runtime."""
     module = _modules[name] = import_module(f"agentbay.local.{name}")
     return module
