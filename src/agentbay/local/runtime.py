@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agentbay._lazy_attrs import define
@@ -24,18 +25,28 @@ class Runtime:
     Attributes:
         address: Where clients reach it; its URLs begin with it.
         direct_calls_enabled: Whether sessions offer a URL for direct tool calls.
-        builds: Returns what builds images, made at the first call.
+        make_builds: Makes what builds images.
         skill_folder: Where the skills are that sessions can load, or None.
     """
 
     sessions: SessionTable
     context_service: ContextService
     images: ImageService
-    builds: Callable[[], BuildService]
+    make_builds: Callable[[], BuildService]
     networks: NetworkProvider
     address: ServerAddress
     direct_calls_enabled: bool = True
     skill_folder: SkillFolder | None = None
+
+    @cached_property
+    def builds(self) -> BuildService:
+        """What builds images."""
+        return self.make_builds()
+
+    async def close_builds(self) -> None:
+        """End all builds."""
+        if "builds" in vars(self):
+            await self.builds.close()
 
     def health_info(self) -> dict[str, str]:
         """Return what `/healthz` tells anybody: the isolation and default network of sessions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache
@@ -60,7 +60,7 @@ async def running_service(
     At the end, new calls are refused, calls under way may finish within `options.drain` seconds or until `skip_drain`,
     and then all sessions are ended with their last uploads, for which `end_now` leaves a few seconds.
     """
-    async with _running_parts(sandboxes, state_dir, address, options) as (runtime, close_builds):
+    async with _open_runtime(sandboxes, state_dir, address, options) as runtime:
         origin_check = OriginCheck(key, address)
 
         @cache
@@ -82,7 +82,7 @@ async def running_service(
             loading.cancel()
             runtime.sessions.begin_close()
             await _drain(application, options.drain, skip_drain)
-            await close_builds()
+            await runtime.close_builds()
             await _close_sessions(runtime.sessions, sandboxes, end_now)
             application.close_streams()
             # The server stops last: until then, new calls get the error of a shutdown instead of a refused connection.
@@ -91,23 +91,14 @@ async def running_service(
 
 
 @asynccontextmanager
-async def _running_parts(
+async def _open_runtime(
     sandboxes: SandboxManager, state_dir: StateDirectory, address: ServerAddress, options: Options
-) -> AsyncIterator[tuple[Runtime, Callable[[], Awaitable[None]]]]:
-    """Yield what answers calls, and a function that ends builds.
-
-    The stores are closed at the end.
-    """
-    max_sessions = _limit_total(sandboxes, options)
+) -> AsyncIterator[Runtime]:
+    """Yield what answers calls, and close its stores at the end."""
+    max_sessions, limits = _limit_total(sandboxes, options), _session_limits(options)
     skill_folder = _open_skills(options)
-    networks = NetworkProvider(
-        options.session_network, options.allow_host, address.port, isolated=options.isolation == "auto"
-    )
-    model = _open_model(options)
-    images = ImageService(
-        state_dir, sandboxes.owner, default_registry=options.image_registry or "", mirror=options.image_mirror or ""
-    )
-    limits = _session_limits(options)
+    networks, model = _open_networks(options, address), _open_model(options)
+    images = _open_images(sandboxes, state_dir, options)
     sessions = SessionTable(
         sandboxes,
         state_dir,
@@ -120,19 +111,14 @@ async def _running_parts(
     )
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
 
-    @cache
-    def builds() -> BuildService:
+    def make_builds() -> BuildService:
         from agentbay.local.builds.service import BuildService  # with the first build, since few runtimes build
 
         return BuildService(images, sandboxes, networks, state_dir, limits)
 
-    async def close_builds() -> None:
-        if builds.cache_info().currsize:
-            await builds().close()
-
     with_links = options.link_url == "on"
     try:
-        yield Runtime(sessions, contexts, images, builds, networks, address, with_links, skill_folder), close_builds
+        yield Runtime(sessions, contexts, images, make_builds, networks, address, with_links, skill_folder)
     finally:
         await contexts.close()
         await images.close()
@@ -211,6 +197,18 @@ def _max_sessions_by_processes(options: Options, processes: int) -> int:
     return processes // options.session_processes
 
 
+def _open_networks(options: Options, address: ServerAddress) -> NetworkProvider:
+    return NetworkProvider(
+        options.session_network, options.allow_host, address.port, isolated=options.isolation == "auto"
+    )
+
+
+def _open_images(sandboxes: SandboxManager, state_dir: StateDirectory, options: Options) -> ImageService:
+    return ImageService(
+        state_dir, sandboxes.owner, default_registry=options.image_registry or "", mirror=options.image_mirror or ""
+    )
+
+
 def _open_model(options: Options) -> ModelSettings | None:
     """Return the model for tasks in words.
 
@@ -252,7 +250,6 @@ def _open_skills(options: Options) -> SkillFolder | None:
 
 
 def _session_limits(options: Options) -> Limits:
-
     limits = Limits(
         processes=options.session_processes,
         open_files=options.session_open_files,

@@ -3,68 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agentbay._lazy_attrs import define, field
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.baseline import Baseline
 from agentbay.local.contexts.binding_spec import BindingSpec, parse_binding_specs
 from agentbay.local.contexts.errors import mount_source_not_found
+from agentbay.local.contexts.sandbox_transfer import Binding, download_changes, upload_changes
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, Transfer, TransferTable
-from agentbay.local.sandbox.service.futures import retrieve_exception
-from agentbay.local.sandbox.service.manager import (
-    BindMount,
-    FileOperationFailed,
-    Sandbox,
-    SandboxError,
-    SandboxSpec,
-)
+from agentbay.local.sandbox.service.manager import BindMount, Sandbox, SandboxError, SandboxSpec
 from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running
-from agentbay.local.sandbox.service.pipe_reader import enlarge_pipe
-from agentbay.local.sandbox.shared import ipc
-from agentbay.local.sandbox.shared.fd_io import closing_fd
-from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, RemoveIncomplete, SendTree
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
-from agentbay.local.sandbox.shared.tree_stream import TruncatedStream
 from agentbay.models.context import SyncPolicy
-
-if TYPE_CHECKING:
-    from agentbay.local.contexts.download import Download
-    from agentbay.local.contexts.upload import Upload
 
 _logger = logging.getLogger(__name__)
 
 _TRANSFER_WAIT_SECONDS = 0.25  # an answer waits so long for transfers, which spares the client a second request
-_TRANSFER_TIMEOUT_SECONDS = 1800.0  # without the time that the session is paused
 _INTERRUPT_TIMEOUT_SECONDS = 20.0  # for transfers under way at the end of a session, which run again after it
 _FINAL_UPLOAD_TIMEOUT_SECONDS = 1800.0  # for all uploads at the end of a session
-_MAX_NAMED_ERRORS = 10  # in the message of a failed transfer
 _WRITABLE_DIRECTORIES = (CLIENT_HOME, "/tmp")  # where the sandbox's user may make directories
 INTERNAL_PATH = "/tmp/file-transfer"
-
-
-@define(slots=False)
-class Binding:
-    """A context at a path of the session.
-
-    Attributes:
-        bound_at: Seconds since 1970.
-    """
-
-    spec: BindingSpec
-    bound_at: float
-    baseline: Baseline = field(factory=Baseline)
-    lock: asyncio.Lock = field(factory=asyncio.Lock)  # serialises its transfers
 
 
 class SessionContexts:
@@ -303,7 +267,9 @@ class SessionContexts:
             if not binding.spec.mount:  # a mount shows the context itself
                 # Two transfers at once would both start from the same baseline, and one of the new ones would be lost.
                 async with binding.lock:
-                    await (self._upload if transfer.task == UPLOAD else self._download)(binding, only)
+                    assert self._sandbox is not None
+                    copy = upload_changes if transfer.task == UPLOAD else download_changes
+                    await copy(self._service, self._sandbox, binding, only)
             message = ""
         except (AgentBayError, OSError, SandboxError) as error:
             message = str(error) or repr(error)
@@ -320,77 +286,6 @@ class SessionContexts:
             if message is not None:
                 transfer.end(message)
 
-    async def _upload(self, binding: Binding, only: str) -> None:
-        assert self._sandbox is not None
-        spec = binding.spec
-        upload = await self._service.run_in_thread(_begin_upload, self._service.store, spec, binding.baseline, only)
-        request = SendTree(spec.path, only, spec.white_lists)
-        known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
-        incoming, outgoing = os.pipe2(os.O_CLOEXEC)
-        enlarge_pipe(incoming)
-        kills = self._sandbox.watchdog.kill_counts()
-        try:
-            sending = self._sandbox.start_file_operation(request, known, outgoing)
-        except BaseException:
-            os.close(incoming)
-            raise
-        receiving = asyncio.ensure_future(self._service.run_in_thread(_read_and_close, upload, incoming))
-        try:
-            await self._wait_for_transfer(receiving)
-        finally:
-            sending.cancel()
-        try:
-            binding.baseline = await receiving
-        except TruncatedStream as error:
-            reason = self._sandbox.watchdog.kill_message(kills).decode().strip()
-            raise OSError(
-                reason or "It was killed before it had sent all, by a program of the session or its end."
-            ) from error
-        _raise_for_errors(spec, upload.unreadable)
-
-    async def _download(self, binding: Binding, only: str) -> None:
-        assert self._sandbox is not None
-        spec = binding.spec
-        download = await self._service.run_in_thread(_begin_download, self._service.store, spec, only)
-        # Measured beforehand, as for moves: what exceeds the session's disk is refused rather than killed.
-        room = await self._sandbox.watchdog.measure_room()
-        incoming, outgoing = os.pipe2(os.O_CLOEXEC)
-        enlarge_pipe(incoming)
-        # a single file that a client sends must not replace a directory with all it holds
-        request = ReceiveTree(spec.path, secrets.token_hex(8), replace_anything=not only, room=room)
-        kills = self._sandbox.watchdog.kill_counts()
-        receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(request, incoming))
-        sending = asyncio.ensure_future(self._service.run_in_thread(_write_and_close, download, outgoing))
-        try:
-            await self._wait_for_transfer(receiving)
-        finally:
-            receiving.cancel()
-            receiving.add_done_callback(retrieve_exception)
-        await sending  # if it fails, its error is the one to report
-        try:
-            received = await receiving
-        except SandboxError as error:
-            # The sandbox has trouble already; what is left ends with it.
-            with suppress(SandboxError, FileOperationFailed):
-                await self._sandbox.run_file_operation(RemoveIncomplete(spec.path, request.token))
-            if reason := self._sandbox.watchdog.kill_message(kills):
-                raise OSError(reason.decode().strip()) from error
-            raise
-        if only and not download.sent_anything:
-            raise FileNotFoundError(f"The context has no file {keys.join(spec.path, only)}.")
-        binding.baseline = download.baseline(received, binding.baseline)
-        refused = {error["path"]: error["why"] for error in received.errors}
-        _raise_for_errors(spec, refused | download.errors)
-
-    async def _wait_for_transfer(self, receiving: asyncio.Future[Any]) -> None:
-        """Wait for the receiver of a transfer, but not for ever.
-
-        Code of the session can stop the program at the other end of the pipe.
-        """
-        assert self._sandbox is not None
-        if not await self._sandbox.clock.ends_within(receiving, _TRANSFER_TIMEOUT_SECONDS):
-            raise OSError(f"The transfer took longer than {_TRANSFER_TIMEOUT_SECONDS:.0f} seconds.")
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -403,37 +298,3 @@ def resolve_session_path(path: str) -> str:
     if path == "~" or path.startswith("~/"):
         path = path[2:]
     return keys.normalize(path if path.startswith("/") else f"{CLIENT_HOME}/{path}")
-
-
-def _begin_upload(*args: Any) -> Upload:
-    from agentbay.local.contexts.upload import Upload  # most sessions have no contexts
-
-    return Upload(*args)
-
-
-def _begin_download(*args: Any) -> Download:
-    from agentbay.local.contexts.download import Download
-
-    return Download(*args)
-
-
-def _read_and_close(upload: Upload, fd: int) -> Baseline:
-    with closing_fd(fd):
-        return upload.run(fd)
-
-
-def _write_and_close(download: Download, fd: int) -> None:
-    try:
-        download.run(fd)
-    except BrokenPipeError:  # the receiver in the session reports why it stopped reading
-        return
-    finally:
-        os.close(fd)
-
-
-def _raise_for_errors(spec: BindingSpec, errors: Mapping[str, str]) -> None:
-    """Raise OSError if a transfer left out any files, with their names."""
-    if errors:
-        named = [f"{keys.join(spec.path, path)}: {why}" for path, why in sorted(errors.items())]
-        more = [f"and {len(named) - _MAX_NAMED_ERRORS} more"] if len(named) > _MAX_NAMED_ERRORS else []
-        raise OSError("; ".join(named[:_MAX_NAMED_ERRORS] + more))

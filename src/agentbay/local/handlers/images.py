@@ -29,7 +29,7 @@ async def build(runtime: Runtime, action: wire.BuildImage) -> wire.ImageJobData:
     if action.network is not None:
         allowed = await runtime.networks.narrow(action.network, action.policy_id)
     name, target, arguments = action.name or "", action.target or "", action.arguments or {}
-    job = await runtime.builds().start(action.dockerfile, name, target, arguments, network, allowed)
+    job = await runtime.builds.start(action.dockerfile, name, target, arguments, network, allowed)
     return job_data(runtime, job)
 
 
@@ -46,7 +46,7 @@ async def cancel_build(runtime: Runtime, action: wire.CancelImageBuild) -> None:
     job = runtime.images.find_job(action.job_id)
     if job is None:
         raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
-    await runtime.builds().cancel(job)
+    await runtime.builds.cancel(job)
 
 
 @action_handler(wire.ListImages)

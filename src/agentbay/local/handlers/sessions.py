@@ -24,6 +24,7 @@ from agentbay.local.handlers.tool_calls import read_catalogue_file
 from agentbay.local.lazy_imports import import_lazily
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
+from agentbay.local.sessions.creation import SessionRequest
 from agentbay.local.sessions.entrypoint import entrypoint_of, start_entrypoint
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
@@ -44,7 +45,7 @@ async def create(runtime: Runtime, action: wire.CreateMcpSession) -> wire.Create
         chosen = await runtime.images.run_in_thread(images.with_user, chosen, asked.user, runtime.images.store)
     if images.has_phone(chosen.name):
         await (await import_lazily("handlers.phone")).require_phone()
-    session = await runtime.sessions.create(
+    request = SessionRequest(
         image_id=chosen.name,
         image=chosen.image,
         labels=_check_labels(action.labels or {}),
@@ -57,6 +58,7 @@ async def create(runtime: Runtime, action: wire.CreateMcpSession) -> wire.Create
         skills=await _choose_skills(runtime, action),
         options=options,
     )
+    session = await runtime.sessions.create(request)
     if asked.envs:
         await set_variables(session, asked.envs)
     await start_entrypoint(runtime.sessions, session)

@@ -68,19 +68,7 @@ class Application:
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         request_id = envelope.new_request_id()
         try:
-            if scope["type"] == "websocket":
-                await self._serve_websocket(scope, receive, send)
-                return
-            request = asgi.parse_request(scope)
-            # Links come first and are checked on their own: they have host names and origins that `_check` would
-            # refuse.
-            if self._links.is_link(request):
-                await self._proxy_request(request, scope, receive, send)
-                return
-            if request.path.startswith(_MCP_PREFIX):
-                await self._serve_mcp(request, receive, send)
-                return
-            response = await self._route(request, receive, request_id)
+            response = await self._serve(scope, receive, send, request_id)
         except asgi.ClientDisconnected:
             # Nobody is there to read an answer.
             return
@@ -94,6 +82,8 @@ class Application:
             response = envelope.error_response(
                 500, "InternalError", "The local runtime failed; its log says why.", request_id
             )
+        if response is None:
+            return
         if scope["type"] == "websocket":
             await asgi.reject_websocket(receive, send, response)
         else:
@@ -103,6 +93,23 @@ class Application:
                     await asgi.send_response(send, response)
                 else:
                     await asgi.send_while_connected(send, receive, response)
+
+    async def _serve(
+        self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send, request_id: str
+    ) -> asgi.Response | None:
+        """Return the answer that is left to send, or None."""
+        if scope["type"] == "websocket":
+            await self._serve_websocket(scope, receive, send)
+            return None
+        request = asgi.parse_request(scope)
+        # Links come first and are checked on their own: they have host names and origins that `_check` would refuse.
+        if self._links.is_link(request):
+            await self._proxy_request(request, scope, receive, send)
+            return None
+        if request.path.startswith(_MCP_PREFIX):
+            await self._serve_mcp(request, receive, send)
+            return None
+        return await self._route(request, receive, request_id)
 
     async def _serve_websocket(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         # The scope of a WebSocket names no method, since the handshake is always a GET (RFC 6455).

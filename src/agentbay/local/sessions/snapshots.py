@@ -19,6 +19,7 @@ from agentbay.local.images.errors import ImageError, unusable_image
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
 from agentbay.local.images.store import MAX_LAYERS, Image, ImageStore
 from agentbay.local.sandbox.service.manager import SharedLayer, measure_files
+from agentbay.local.sessions.creation import SessionRequest
 from agentbay.local.sessions.entrypoint import start_entrypoint
 from agentbay.local.sessions.layering import FrozenLayers, SessionLayers
 from agentbay.local.sessions.session import Session
@@ -69,7 +70,7 @@ async def fork(
 async def _create_fork(
     sessions: SessionTable, contexts: ContextService, session: Session, image: Image, shared: Sequence[SharedLayer]
 ) -> Session:
-    made = await sessions.create(
+    request = SessionRequest(
         image_id=session.image_id,
         image=image,
         shared=shared,
@@ -80,6 +81,7 @@ async def _create_fork(
         policy_id=session.policy_id,
         region_id=session.region_id,
     )
+    made = await sessions.create(request)
     made.environment.update(session.environment)
     await start_entrypoint(sessions, made)
     return made

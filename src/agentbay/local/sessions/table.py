@@ -4,54 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentbay._wire.sessions import SessionDetail
-from agentbay.errors import AgentBayError, SessionNotFoundError
-from agentbay.local.agent.session_agent import ModelSettings, SessionAgent
-from agentbay.local.api_errors import (
-    internal_error,
-    invalid_request,
-    session_not_found,
-    shutting_down,
-    storage_full,
-    too_many_sessions,
-)
-from agentbay.local.ids import make_id
-from agentbay.local.images.errors import ImageError, unusable_image
-from agentbay.local.images.store import Image, ImageStore
+from agentbay.errors import SessionNotFoundError
+from agentbay.local.agent.session_agent import ModelSettings
+from agentbay.local.api_errors import session_not_found, shutting_down, too_many_sessions
+from agentbay.local.images.store import ImageStore
 from agentbay.local.network.provider import NetworkProvider
-from agentbay.local.sandbox.service.manager import (
-    BindMount,
-    Limits,
-    OverlayUnavailable,
-    Sandbox,
-    SandboxError,
-    SandboxManager,
-    SandboxSpec,
-    SharedLayer,
-    WritableUnavailable,
-)
-from agentbay.local.sessions import image_spec
+from agentbay.local.sandbox.service.manager import Limits, Sandbox, SandboxManager, SandboxSpec
+from agentbay.local.sessions.creation import SessionMaker, SessionRequest
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
-from agentbay.local.sessions.mount_points import MountPoints
-from agentbay.local.sessions.prepared_directories import PreparedDirectories
 from agentbay.local.sessions.records import SessionRecords
 from agentbay.local.sessions.session import Session
-from agentbay.local.sessions.session_options import SandboxOptions, make_directory
-from agentbay.local.sessions.started_ahead import AheadPool, StartedAhead
-from agentbay.local.skills import Skill, SkillError, install_skills
 from agentbay.local.state_dir import StateDirectory, remove_tree
-
-if TYPE_CHECKING:
-    from agentbay.local.contexts.session_contexts import SessionContexts
-    from agentbay.local.kernels.python_forker import PythonKernelForker
 
 _logger = logging.getLogger(__name__)
 
@@ -84,23 +56,23 @@ class SessionTable:
         model: ModelSettings | None = None,
         start_ahead: bool = False,
     ) -> None:
-        self._sandboxes, self._state_dir, self._networks, self._images = sandboxes, state_dir, networks, images
-        self._model = model
-        self._limits, self._max_sessions = limits or Limits(), max_sessions
+        self._sandboxes, self._state_dir, self._images = sandboxes, state_dir, images
+        self._max_sessions = max_sessions
         self._records = SessionRecords(state_dir.path / "sessions.db", durable=not state_dir.temporary)
         self._sessions: dict[str, Session] = {}
         self._creating_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._mount_points = MountPoints(sandboxes, state_dir, images)
-        isolated = sandboxes.isolation == "namespaces"
-        self._directories = {
-            has_layers: PreparedDirectories(
-                state_dir, partial(sandboxes.prepare_root, has_layers=has_layers) if isolated else None, self.start_task
-            )
-            for has_layers in (False, True)
-        }
-        self._ahead = AheadPool(sandboxes, state_dir, networks, self._limits, enabled=start_ahead)
+        self._maker = SessionMaker(
+            sandboxes,
+            state_dir,
+            limits or Limits(),
+            networks=networks,
+            images=images,
+            model=model,
+            start_ahead=start_ahead,
+            start_task=self.start_task,
+        )
 
     @property
     def isolation(self) -> str:
@@ -111,12 +83,6 @@ class SessionTable:
     def sandboxes(self) -> SandboxManager:
         """The manager that makes the sandboxes."""
         return self._sandboxes
-
-    @cached_property
-    def _python_forker(self) -> PythonKernelForker:
-        from agentbay.local.kernels.python_forker import PythonKernelForker  # with the first code
-
-        return PythonKernelForker(self._state_dir.path / "cache")
 
     @property
     def closing(self) -> bool:
@@ -150,20 +116,8 @@ class SessionTable:
         """Return the usable sessions that meet the condition, by creation."""
         return [session for session in self._sessions.values() if session.lifecycle.is_usable and condition(session)]
 
-    async def create(
-        self,
-        *,
-        image_id: str,
-        labels: Mapping[str, str],
-        lifetime: Lifetime,
-        contexts: SessionContexts,
-        image: Image | None = None,
-        shared: Sequence[SharedLayer] = (),
-        skills: Sequence[Skill] = (),
-        options: SandboxOptions | None = None,
-        **facts: str,
-    ) -> Session:
-        """Create a session, with these skills in it.
+    async def create(self, request: SessionRequest) -> Session:
+        """Create a session.
 
         On failure or cancellation nothing of it is left.
 
@@ -179,146 +133,29 @@ class SessionTable:
         # Counted before the first await, or calls at the same time would all find room for one more session.
         self._creating_count += 1
         try:
-            session = await self._make(
-                image_id=image_id,
-                image=image and self._mount_points.add_to(image),
-                shared=shared,
-                labels=labels,
-                lifetime=lifetime,
-                contexts=contexts,
-                skills=skills,
-                options=options or SandboxOptions(),
-                **facts,
-            )
+            session = await self._make(request)
         finally:
             self._creating_count -= 1
-        if image is not None and self._mount_points.is_due(image):
-            self.start_task(self._make_mount_points(session, image))
-        if image_id.startswith("code") and self._python_forker.ready:
-            self.start_task(session.kernels.prestart(session.sandbox, "python", session.environment))
+        self._maker.prepare_ahead(session, request)
         self.start_task(self._delete_when_sandbox_dies(session))
         self._schedule_expiry(session)
         _logger.info("created %s", session.session_id)
         return session
 
-    async def _sandbox_spec(self, session: Session, options: SandboxOptions, binds: Sequence[BindMount]) -> SandboxSpec:
-        network = self._networks.network_for_policy(session.policy_id)
-        spec = SandboxSpec(
-            root=session.directory,
-            binds=binds,
-            limits=self._limits,
-            network=network,
-            env=await self._networks.package_client_environment(network),
-            directory=options.directory,
-            writable=options.writable,
-        )
-        image = session.image
-        if image is None:
-            return spec
-        if image.base and self._sandboxes.has_overlays:
-            return replace(image_spec.apply_snapshot(spec, image, self._images), shared=session.shared)
-        if image.base:
-            return await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
-        from agentbay.local.kernels.given_ipython import make_given_ipython  # it imports importlib.metadata
-
-        caches = self._state_dir.path / "cache"
-        given = await asyncio.to_thread(make_given_ipython, caches) if image.programs.python else None
-        return replace(image_spec.apply_image(spec, image, self._images, given), shared=session.shared)
-
-    async def _create_sandbox(self, session: Session, options: SandboxOptions, binds: Sequence[BindMount]) -> Sandbox:
-        session.spec = await self._sandbox_spec(session, options, binds)
+    async def _make(self, request: SessionRequest) -> Session:
+        session = await self._maker.begin(request)
         try:
-            sandbox = await self._sandboxes.create(session.spec)
-        except OverlayUnavailable:  # the files of the snapshot are copied instead
-            session.spec = await self._sandbox_spec(session, options, binds)
-            sandbox = await self._sandboxes.create(session.spec)
-        session.is_layered = bool(session.spec.image or session.spec.layers)
-        return sandbox
-
-    async def _make_mount_points(self, session: Session, image: Image) -> None:
-        await self._mount_points.make(image, await self._sandbox_spec(session, SandboxOptions(), []))
-
-    async def _make(
-        self,
-        *,
-        image_id: str,
-        image: Image | None,
-        shared: Sequence[SharedLayer],
-        contexts: SessionContexts,
-        skills: Sequence[Skill],
-        options: SandboxOptions,
-        **fields: Any,
-    ) -> Session:
-        if image_id.startswith("code"):
-            self._python_forker.start_zygote()
-        ahead = None
-        if image is None and contexts.is_empty and options == SandboxOptions():
-            ahead = await self._take_ahead(image_id, fields["policy_id"])
-        browser, desktop = (ahead.browser, ahead.desktop) if ahead else self._ahead.programs_for(image_id)
-        session_id = ahead.session_id if ahead else make_id("session-", 21)
-        session = Session(
-            directory=ahead.directory if ahead else self._make_directory(session_id, has_layers=image is not None),
-            session_id=session_id,
-            image_id=image_id,
-            image=image,
-            start_python=lambda *given: self._python_forker.start(*given),
-            agent=SessionAgent(self._model),
-            browser=browser,
-            desktop=desktop,
-            **fields,
-        )
-        session.options, session.shared = options, tuple(shared)
-        try:
-            await self._set_up(session, ahead, contexts, skills)
-        except BaseException as error:
+            await self._maker.set_up(session, request)
+            # close() has listed the sessions to delete already, and would miss this one.
+            if self._closing:
+                raise shutting_down()
+            session.creation_number = self._records.add(session)
+        except BaseException:
             # A client that disconnects cancels the creation, which must not leave anything either.
             self.start_task(self._dispose(session))
-            if explained := _explain_failure(error):
-                raise explained from error
             raise
-        self._sessions[session_id] = session
+        self._sessions[session.session_id] = session
         return session
-
-    async def _set_up(
-        self, session: Session, ahead: StartedAhead | None, contexts: SessionContexts, skills: Sequence[Skill]
-    ) -> None:
-        """Give a session its sandbox, and fill it."""
-        if ahead:
-            session.spec = ahead.spec
-            session.start(ahead.sandbox, ahead.egress_proxy)
-        self._images.acquire(session.kept_layers)
-        session.contexts = contexts
-        binds = await contexts.prepare(session.session_id, session.directory)
-        if not ahead:
-            await self._start_sandbox(session, binds)
-        sandbox = session.sandbox
-        if session.options.directory:
-            await make_directory(sandbox, session.options.directory)
-        await contexts.start(sandbox)
-        await install_skills(sandbox, skills)
-        # close() has listed the sessions to delete already, and would miss this one.
-        if self._closing:
-            raise shutting_down()
-        session.creation_number = self._records.add(session)
-
-    def _make_directory(self, session_id: str, *, has_layers: bool) -> Path:
-        try:
-            return self._directories[has_layers].take(session_id)
-        except OSError as error:
-            raise storage_full(error) from error
-
-    async def _take_ahead(self, image_id: str, policy_id: str) -> StartedAhead | None:
-        """Return a sandbox that was made ahead and fits, or None."""
-        network = self._networks.network_for_policy(policy_id)
-        environment = await self._networks.package_client_environment(network)
-        return self._ahead.take(image_id, network, environment)
-
-    async def _start_sandbox(self, session: Session, binds: Sequence[BindMount]) -> None:
-        """Make the sandbox of a session, and let the session run in it."""
-        options = session.options
-        sandbox = await self._create_sandbox(session, options, binds)
-        listener = sandbox.take_proxy_listener()
-        session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
 
     def set_labels(self, session: Session, labels: Mapping[str, str]) -> None:
         """Replace the labels of a session, in memory and on disk."""
@@ -363,16 +200,13 @@ class SessionTable:
     async def close(self) -> None:
         """Create no more sessions, and delete all there are."""
         self.begin_close()
-        for directories in self._directories.values():
-            directories.close()
+        self._maker.stop_preparing()
         for session in self.matching(lambda _: True):
             self._start_deleting(session, "The runtime was stopped.")
         # In a loop, since tasks start further ones, such as the removal of files.
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self._ahead.close()
-        if "_python_forker" in vars(self):
-            self._python_forker.close()
+        await self._maker.close()
         self._records.close()
 
     async def _run_and_record(self, session: Session, change: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -463,19 +297,3 @@ class SessionTable:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _explain_failure(error: BaseException) -> AgentBayError | None:
-    """Return the error that tells why a session was not made.
-
-    None means that the error itself is passed on.
-    """
-    if isinstance(error, SkillError):
-        return internal_error(f"The skills could not be copied into the session: {error}")
-    if isinstance(error, WritableUnavailable):
-        return invalid_request(f"writable: {error}.", "WritableNotSupported.Local")
-    if isinstance(error, ImageError):
-        return unusable_image(error)
-    if isinstance(error, SandboxError):
-        return internal_error(f"The session could not be made: {error}")
-    return None
