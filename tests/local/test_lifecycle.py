@@ -22,8 +22,8 @@ from agentbay.errors import ConflictError, ServerError
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 from agentbay.local.sandbox.shared.file_protocol import WriteFile
 from agentbay.local.sessions.lifecycle import Lifecycle, SessionState
-from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
+from agentbay.local.sessions.time_limits import TimeLimits
 from tests.local.raw import Refused, Wire
 from tests.local.traces import eventually, mounts_with, processes_with, unique_seconds
 
@@ -40,7 +40,7 @@ TRANSITIONS = {
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(SessionState, list(SessionState)[1:])))
 def test_every_transition(before: SessionState, after: SessionState):
     """Allowed transitions happen, and others are refused without effect."""
-    lifecycle = Lifecycle(Lifetime())
+    lifecycle = Lifecycle(TimeLimits())
     lifecycle.state = before
     if (before.value, after.value) in TRANSITIONS:
         lifecycle.transition_to(after)
@@ -57,7 +57,7 @@ async def test_pause_during_an_operation(tmp_path: Path):
     """An operation that meets a pause half-way is refused as on a paused session."""
     sandboxes = await SandboxManager.start()
     try:
-        session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime())
+        session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, time_limits=TimeLimits())
         session.start(await sandboxes.create(SandboxSpec(root=tmp_path)))
 
         async def write_when_paused() -> None:
@@ -90,7 +90,7 @@ async def test_transitions_that_fail(tmp_path: Path):
     """A pause or resumption that fails or is cancelled leaves the session in the state before, and usable."""
     sandboxes = await SandboxManager.start()
     try:
-        session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime())
+        session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, time_limits=TimeLimits())
         sandbox = await sandboxes.create(SandboxSpec(root=tmp_path))
         session.start(sandbox)
         counting = asyncio.ensure_future(sandbox.run(["bash", "-c", "while :; do echo x >> count; done"]))
@@ -200,7 +200,7 @@ def test_pause_holds_all_timers(wire: Wire):
 
 def test_pause_stops_the_clock():
     """The maximum age is reached later by as long as the session was paused."""
-    lifecycle = Lifecycle(Lifetime(None, 100.0))
+    lifecycle = Lifecycle(TimeLimits(None, 100.0))
     for state in SessionState.RUNNING, SessionState.PAUSING, SessionState.PAUSED:
         lifecycle.transition_to(state)
     left = lifecycle.seconds_until_expiry()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentbay.cli import main
-from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.time_limits import TimeLimits
 from agentbay.local.state_dir import remove_tree
 from tests.local.raw import KEY, Child, Wire, embedded
 from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
@@ -241,9 +241,9 @@ def test_remove_tree(tmp_path: Path):
 
 def test_lifetime():
     """Seconds are minutes where a maximum is given, and whichever time ends first counts."""
-    assert Lifetime.read(300, None, None) == Lifetime(300, None)
-    assert Lifetime.read(5, 30, None) == Lifetime(300, 1800)
-    assert Lifetime.read(None, None, None) == Lifetime.read(5, 30, True) == Lifetime()
-    assert Lifetime(300, 1800).seconds_remaining(age=1790, idle=10) == 10
-    assert Lifetime(300, 1800).seconds_remaining(age=100, idle=10) == 290
-    assert Lifetime().seconds_remaining(age=1, idle=1) is None
+    assert TimeLimits.read(300, None, None) == TimeLimits(300, None)
+    assert TimeLimits.read(5, 30, None) == TimeLimits(300, 1800)
+    assert TimeLimits.read(None, None, None) == TimeLimits.read(5, 30, True) == TimeLimits()
+    assert TimeLimits(300, 1800).seconds_remaining(age=1790, idle=10) == 10
+    assert TimeLimits(300, 1800).seconds_remaining(age=100, idle=10) == 290
+    assert TimeLimits().seconds_remaining(age=1, idle=1) is None

@@ -24,7 +24,7 @@ from agentbay import (
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import Limits, SandboxManager, SandboxSpec
 from agentbay.local.sessions import started_ahead
-from agentbay.local.sessions.started_ahead import AheadPool
+from agentbay.local.sessions.started_ahead import PrestartedSandboxes
 from agentbay.local.state_dir import StateDirectory
 from tests.local.traces import PATIENCE, eventually
 
@@ -214,11 +214,11 @@ def test_the_end_leaves_nothing(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def pool_after_a_desktop(directory: Path) -> AsyncIterator[AheadPool]:
+async def pool_after_a_desktop(directory: Path) -> AsyncIterator[PrestartedSandboxes]:
     """Yield a pool over real sandboxes, in one of which a desktop was used."""
     state_dir = StateDirectory.open(str(directory))
     sandboxes = await SandboxManager.start()
-    pool = AheadPool(sandboxes, state_dir, NetworkProvider(), Limits(), enabled=True)
+    pool = PrestartedSandboxes(sandboxes, state_dir, NetworkProvider(), Limits(), enabled=True)
     try:
         sandbox = await sandboxes.create(SandboxSpec(root=state_dir.new_session("used")))
         desktop = pool.programs_for("linux_latest")[1]

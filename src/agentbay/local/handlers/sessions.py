@@ -26,9 +26,9 @@ from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 from agentbay.local.sessions.creation import SessionRequest
 from agentbay.local.sessions.entrypoint import entrypoint_of, start_entrypoint
-from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.session_options import SandboxOptions, read_options
+from agentbay.local.sessions.time_limits import TimeLimits
 from agentbay.local.sessions.view_codes import make_view_code
 from agentbay.local.skills import Skill
 
@@ -49,7 +49,7 @@ async def create(runtime: Runtime, action: wire.CreateMcpSession) -> wire.Create
         image_id=chosen.name,
         image=chosen.image,
         labels=_check_labels(action.labels or {}),
-        lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
+        time_limits=TimeLimits.read(action.timeout, action.max_runtime, action.manual_release),
         contexts=await SessionContexts.create(runtime.context_service, action.persistence_data_list or []),
         policy_id=runtime.networks.network_for_policy(
             action.policy_id or (None if options.allowed is None else "proxy")
@@ -205,7 +205,7 @@ async def set_lifecycle(runtime: Runtime, action: wire.SetSessionLifecycle) -> w
     minutes = {"IdleReleaseTimeout": action.idle_release_timeout, "MaxRuntime": action.max_runtime}
     if not action.manual_release and all(value is None for value in minutes.values()):
         raise invalid_request("IdleReleaseTimeout, MaxRuntime or ManualRelease: one of them is needed.")
-    runtime.sessions.change_lifetime(session, Lifetime.in_minutes(**minutes))
+    runtime.sessions.change_time_limits(session, TimeLimits.in_minutes(**minutes))
     return wire.SessionExpiry(expire_time=session.times()["expire_time"])
 
 

@@ -28,12 +28,12 @@ from agentbay.local.sandbox.service.manager import (
     WritableUnavailable,
 )
 from agentbay.local.sessions import image_spec
-from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.mount_points import MountPoints
 from agentbay.local.sessions.prepared_directories import PreparedDirectories
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.session_options import SandboxOptions, make_directory
-from agentbay.local.sessions.started_ahead import AheadPool, StartedAhead
+from agentbay.local.sessions.started_ahead import PrestartedSandboxes, StartedAhead
+from agentbay.local.sessions.time_limits import TimeLimits
 from agentbay.local.skills import Skill, SkillError, install_skills
 from agentbay.local.state_dir import StateDirectory
 
@@ -54,7 +54,7 @@ class SessionRequest(NamedTuple):
 
     image_id: str
     labels: Mapping[str, str]
-    lifetime: Lifetime
+    time_limits: TimeLimits
     contexts: SessionContexts
     options: SandboxOptions
     policy_id: str
@@ -99,7 +99,7 @@ class SessionMaker:
             )
             for has_layers in (False, True)
         }
-        self._ahead = AheadPool(sandboxes, state_dir, networks, limits, enabled=start_ahead)
+        self._ahead = PrestartedSandboxes(sandboxes, state_dir, networks, limits, enabled=start_ahead)
 
     @cached_property
     def _python_forker(self) -> PythonKernelForker:
@@ -127,7 +127,7 @@ class SessionMaker:
             image_id=image_id,
             image=image,
             labels=request.labels,
-            lifetime=request.lifetime,
+            time_limits=request.time_limits,
             policy_id=request.policy_id,
             region_id=request.region_id,
             start_python=lambda *arguments: self._python_forker.start(*arguments),
@@ -218,7 +218,7 @@ class SessionMaker:
 
     def prepare_ahead(self, session: Session, request: SessionRequest) -> None:
         """Begin to make what the session's first code and further sessions will need."""
-        if request.image is not None and self._mount_points.is_due(request.image):
+        if request.image is not None and self._mount_points.claim(request.image):
             self._start_task(self._make_mount_points(session, request.image))
         if session.image_id.startswith("code") and self._python_forker.ready:
             self._start_task(session.kernels.prestart(session.sandbox, "python", session.environment))

@@ -18,8 +18,8 @@ ENTRYPOINT_ID = "entrypoint"  # of the background process
 def entrypoint_of(session: Session) -> list[str]:
     """Return what starts with a session, or nothing.
 
-    As in a container, it is the ENTRYPOINT of the image with its CMD as arguments. A CMD alone is what a caller's own
-    command replaces, and a session is there for such commands.
+    As in a container, it is the ENTRYPOINT of the image with its CMD as arguments. An image with only a CMD starts
+    nothing: a command of `docker run` replaces it, and a session exists for such commands.
     """
     if session.options.entrypoint is not None:
         return list(session.options.entrypoint)

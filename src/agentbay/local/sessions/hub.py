@@ -62,7 +62,7 @@ class WebSocketHub:
         self.clients: dict[WebSocketClient, None] = {}
         self.resources: dict[str, SessionResource] = {}
         self.active_port_requests = 0  # HTTP requests and WebSockets through links
-        self.turns = SessionTurns()  # of what is parsed for links
+        self.turns = SessionTurns()  # shared by its connections through links, whose data the service parses
         self.closed = asyncio.Event()
 
     async def broadcast(self, source: str, data: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What an image means for the sandbox of a session."""
+"""Apply an image or a snapshot to the specification of a sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an `image_id` means: a published name, or a stored image."""
+"""Resolve an `image_id` to a published name or a stored image."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _MERGED_AT = 16  # layers written by sessions; each further one slows down every
 _NEW_DIRECTORY = "image-new"  # becomes IMAGE_DIRECTORY
 
 
-class FrozenLayers(NamedTuple):
+class CapturedLayers(NamedTuple):
     """The read-only layers that hold all files of a session at one moment.
 
     Attributes:
@@ -58,7 +58,7 @@ class SessionLayers:
         self._new: SharedLayer | None = None
 
     @asynccontextmanager
-    async def freeze(self) -> AsyncIterator[FrozenLayers]:
+    async def capture(self) -> AsyncIterator[CapturedLayers]:
         """Make layers of all files, and keep them during the block.
 
         Raises:
@@ -76,7 +76,7 @@ class SessionLayers:
             if self._new:  # only now: measuring would take processor time from whoever waits for the layers
                 self._sessions.start_task(self._finish(self._new))
 
-    async def _make_and_acquire(self) -> FrozenLayers:
+    async def _make_and_acquire(self) -> CapturedLayers:
         chain = _new_chain()
         self._store.acquire([chain])
         try:
@@ -90,7 +90,7 @@ class SessionLayers:
             self._store.release([chain])
         return frozen
 
-    async def _make_layers(self, chain: str) -> FrozenLayers:
+    async def _make_layers(self, chain: str) -> CapturedLayers:
         session = self._session
         was_running = session.lifecycle.state is SessionState.RUNNING
         if not was_running:  # process 1 is frozen, and cannot send the namespaces that `_commit` needs
@@ -117,7 +117,7 @@ class SessionLayers:
         with self._session.using() as sandbox:
             return (await sandbox.get_join_info())[1]
 
-    async def _commit(self, chain: str, namespaces: list[int]) -> FrozenLayers | None:
+    async def _commit(self, chain: str, namespaces: list[int]) -> CapturedLayers | None:
         """Turn what the session has written into a layer without copying it.
 
         Return None if that is impossible; then the session is as before.
@@ -125,7 +125,7 @@ class SessionLayers:
         session = self._session
         own = session.directory / IMAGE_DIRECTORY
         if session.is_layered and not os.listdir(own / UPPER_DIRECTORY):
-            return FrozenLayers(session.layers, session.shared)
+            return CapturedLayers(session.layers, session.shared)
         if obstacle := await session.sandbox.find_obstacle():
             _logger.info("%s is copied: %s", session.session_id, obstacle)
             return None
@@ -139,14 +139,14 @@ class SessionLayers:
             if failure.step == "switch":
                 await session.sandbox.close()
                 raise internal_error(f"The session was lost while it was copied: {failure}.") from failure
-            self._sessions.discard(new)
+            self._sessions.remove_directory_later(new)
             _logger.info("%s is copied: %s", session.session_id, failure)
             return None
         if own.is_dir():  # what is left in it is the old work directory
-            self._sessions.discard(own)
+            self._sessions.remove_directory_later(own)
         new.rename(own)
         self._record(chain)
-        return FrozenLayers(session.layers, session.shared)
+        return CapturedLayers(session.layers, session.shared)
 
     @contextmanager
     def _moved(self, layer: Path) -> Iterator[None]:
@@ -219,7 +219,7 @@ class SessionLayers:
         session.layers = (*session.layers[:count], chain, *session.layers[count + len(merged) :])
         session.shared = (together, *session.shared[len(written) :])
 
-    def _copy(self, chain: str) -> FrozenLayers:
+    def _copy(self, chain: str) -> CapturedLayers:
         session, copying = self._session, TreeCopy(self._store.owner)
         with self._store.new_directory() as directory:
             if session.is_layered:
@@ -235,10 +235,10 @@ class SessionLayers:
             self._store.add_layer(layer, directory)
         below = session.layers if session.is_layered else ()
         shared = SharedLayer(self._store.layer_path(chain), layer.size)
-        return FrozenLayers((*below, chain), (*session.shared, shared))
+        return CapturedLayers((*below, chain), (*session.shared, shared))
 
 
-async def _run_to_its_end(work: Coroutine[Any, Any, FrozenLayers]) -> FrozenLayers:
+async def _run_to_its_end(work: Coroutine[Any, Any, CapturedLayers]) -> CapturedLayers:
     """Await a coroutine that a cancellation must not interrupt.
 
     The cancellation is raised when it has ended: half done, it would break the session.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from enum import Enum
 
 from agentbay.local.api_errors import session_not_found, wrong_state
-from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.time_limits import TimeLimits
 
 
 class SessionState(str, Enum):
@@ -40,12 +40,12 @@ class Lifecycle:
     A transition has no await in it, so of two requests that race the first one wins, and the other is refused.
 
     Attributes:
-        lifetime: When the session expires.
+        time_limits: When the session expires.
         state: Changed by `transition_to` only.
     """
 
-    def __init__(self, lifetime: Lifetime) -> None:
-        self.lifetime = lifetime
+    def __init__(self, time_limits: TimeLimits) -> None:
+        self.time_limits = time_limits
         self.state = SessionState.CREATING
         self._created_at = self._last_activity = time.monotonic()
         self._paused_at: float | None = None
@@ -83,9 +83,9 @@ class Lifecycle:
         """Record an activity of the user, which restarts the idle time."""
         self._last_activity = time.monotonic()
 
-    def change_lifetime(self, lifetime: Lifetime) -> None:
+    def change_time_limits(self, time_limits: TimeLimits) -> None:
         """Replace the time limits, which then count from now."""
-        self.lifetime = lifetime
+        self.time_limits = time_limits
         self._created_at = self._paused_at or time.monotonic()
         self.touch()
 
@@ -106,7 +106,7 @@ class Lifecycle:
         """
         now = time.monotonic()
         idle = 0.0 if self._active_operations or self.state is not SessionState.RUNNING else now - self._last_activity
-        return self.lifetime.seconds_remaining(age=(self._paused_at or now) - self._created_at, idle=idle)
+        return self.time_limits.seconds_remaining(age=(self._paused_at or now) - self._created_at, idle=idle)
 
     def _stop_clock_while_paused(self) -> None:
         if self.state is SessionState.PAUSED:

@@ -34,10 +34,10 @@ class MountPoints:
         chain = self._store.mount_points(image.id)
         return attrs.evolve(image, layers=[*image.layers, chain]) if chain else image
 
-    def is_due(self, image: Image) -> bool:
-        """Return whether the layer of an image is to be made.
+    def claim(self, image: Image) -> bool:
+        """Claim the making of an image's layer, and return whether that succeeded.
 
-        It is so only once.
+        Only the first call for an image succeeds.
         """
         is_stored = image.created > 0  # unlike that of a fork, which begins with what its session has
         is_known = self._store.mount_points(image.id) is not None

@@ -22,7 +22,8 @@ _logger = logging.getLogger(__name__)
 class PreparedDirectories:
     """Makes the directories of sessions, a few of them ahead.
 
-    Those are twice as many as were taken lately, and none after the first: many programs create one session.
+    It keeps twice as many as were taken since the last refill. It begins with the second session, since many programs
+    create only one.
 
     Args:
         fill: Makes in a directory what a sandbox finds there; called in a thread. None prepares nothing.

@@ -1,6 +1,6 @@
 """The database of sessions.
 
-A later runtime reads in it which sessions have ended, those too that ended with an earlier runtime.
+It tells a later runtime which sessions have ended, including those that ended when their runtime did.
 
 A row is written before the client gets its answer, which takes about 30 microseconds. Only the end of a session is ever
 read from its row: after a kill, or on a full disk, the rest may be out of date.

@@ -34,8 +34,8 @@ from agentbay.local.sessions.background import BackgroundProcesses
 from agentbay.local.sessions.history import CommandHistory
 from agentbay.local.sessions.hub import WebSocketHub
 from agentbay.local.sessions.lifecycle import Lifecycle, SessionState
-from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session_options import SandboxOptions
+from agentbay.local.sessions.time_limits import TimeLimits
 from agentbay.local.sessions.watching.file_changes import FileChangeTracker
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Session:
         image_id: str,
         image: Image | None = None,
         labels: Mapping[str, str],
-        lifetime: Lifetime,
+        time_limits: TimeLimits,
         policy_id: str = "",
         region_id: str = "",
         start_python: KernelFactory | None = None,
@@ -79,7 +79,7 @@ class Session:
         browser: SessionBrowser | None = None,
         desktop: SessionDesktop | None = None,
     ) -> None:
-        self.lifecycle = Lifecycle(lifetime)
+        self.lifecycle = Lifecycle(time_limits)
         self.creation_number = 0
         self.directory, self.session_id, self.image_id = directory, session_id, image_id
         self.options = SandboxOptions()

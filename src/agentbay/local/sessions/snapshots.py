@@ -21,7 +21,7 @@ from agentbay.local.images.store import MAX_LAYERS, Image, ImageStore
 from agentbay.local.sandbox.service.manager import SharedLayer, measure_files
 from agentbay.local.sessions.creation import SessionRequest
 from agentbay.local.sessions.entrypoint import start_entrypoint
-from agentbay.local.sessions.layering import FrozenLayers, SessionLayers
+from agentbay.local.sessions.layering import CapturedLayers, SessionLayers
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.table import SessionTable
 
@@ -33,8 +33,8 @@ async def take_snapshot(sessions: SessionTable, store: ImageStore, session: Sess
         InvalidRequestError: They cannot be saved.
         ConflictError: The session is in no state for that.
     """
-    async with _freeze_files(sessions, store, session) as frozen:
-        image = _make_image(session, frozen.chains, f"snapshot of {session.session_id}")
+    async with _capture_files(sessions, store, session) as captured:
+        image = _make_image(session, captured.chains, f"snapshot of {session.session_id}")
         await asyncio.to_thread(store.keep_adopted, image.layers, measure_files)
         return await asyncio.to_thread(store.add, image, name)
 
@@ -53,11 +53,11 @@ async def fork(
     forks: list[Session] = []
 
     async def create() -> None:
-        forks.append(await _create_fork(sessions, contexts, session, image, frozen.shared))
+        forks.append(await _create_fork(sessions, contexts, session, image, captured.shared))
 
     try:
-        async with _freeze_files(sessions, store, session) as frozen:
-            image = _make_image(session, frozen.chains, "fork")
+        async with _capture_files(sessions, store, session) as captured:
+            image = _make_image(session, captured.chains, "fork")
             results = await asyncio.gather(*(create() for _ in range(count)), return_exceptions=True)
         for failure in filter(None, results):
             raise failure
@@ -75,7 +75,7 @@ async def _create_fork(
         image=image,
         shared=shared,
         labels=session.labels,
-        lifetime=session.lifecycle.lifetime,
+        time_limits=session.lifecycle.time_limits,
         contexts=SessionContexts(contexts, ()),
         options=session.options,
         policy_id=session.policy_id,
@@ -88,7 +88,7 @@ async def _create_fork(
 
 
 @asynccontextmanager
-async def _freeze_files(sessions: SessionTable, store: ImageStore, session: Session) -> AsyncIterator[FrozenLayers]:
+async def _capture_files(sessions: SessionTable, store: ImageStore, session: Session) -> AsyncIterator[CapturedLayers]:
     """Yield layers with the files of a session, kept during the block."""
     if any(is_overlay for _, is_overlay in session.options.writable) and session.is_machine_based:
         raise invalid_request(
@@ -101,8 +101,8 @@ async def _freeze_files(sessions: SessionTable, store: ImageStore, session: Sess
             f"The image of the session has {MAX_LAYERS} layers, as many as there may be.", "ImageTooLarge.Local"
         )
     try:
-        async with SessionLayers(sessions, store, session).freeze() as frozen:
-            yield frozen
+        async with SessionLayers(sessions, store, session).capture() as captured:
+            yield captured
     except ImageError as error:
         raise unusable_image(error) from error
 

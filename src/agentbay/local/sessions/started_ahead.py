@@ -55,7 +55,7 @@ class StartedAhead(NamedTuple):
     desktop: SessionDesktop
 
 
-class AheadPool:
+class PrestartedSandboxes:
     """Keeps one sandbox for each image name that is in use.
 
     Those are the names whose sessions have used a browser or a desktop lately.

@@ -20,9 +20,9 @@ from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import Limits, Sandbox, SandboxManager, SandboxSpec
 from agentbay.local.sessions.creation import SessionMaker, SessionRequest
 from agentbay.local.sessions.lifecycle import SessionState
-from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.records import SessionRecords
 from agentbay.local.sessions.session import Session
+from agentbay.local.sessions.time_limits import TimeLimits
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
 _logger = logging.getLogger(__name__)
@@ -163,9 +163,9 @@ class SessionTable:
         self._records.set_labels(session.session_id, labels)
         session.labels = dict(labels)
 
-    def change_lifetime(self, session: Session, lifetime: Lifetime) -> None:
+    def change_time_limits(self, session: Session, time_limits: TimeLimits) -> None:
         """Change when a session ends by itself."""
-        session.lifecycle.change_lifetime(lifetime)
+        session.lifecycle.change_time_limits(time_limits)
         self._schedule_expiry(session)
 
     async def pause(self, session: Session) -> None:
@@ -237,7 +237,7 @@ class SessionTable:
             await session.contexts.finish(partial(self._remake_sandbox, session))
         await session.dispose()
         self._images.release(session.kept_layers)
-        self.discard(session.directory)
+        self.remove_directory_later(session.directory)
 
     async def _remake_sandbox(self, session: Session, spec: SandboxSpec) -> Sandbox:
         """Create a sandbox with the files of a session."""
@@ -250,7 +250,7 @@ class SessionTable:
                 spec = replace(spec, layers=layers)
         return await self._sandboxes.create(spec)
 
-    def discard(self, directory: Path) -> None:
+    def remove_directory_later(self, directory: Path) -> None:
         """Move a directory out of the way, and remove it in the background."""
         try:
             trash = self._state_dir.move_to_trash(directory)

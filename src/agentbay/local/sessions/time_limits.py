@@ -7,7 +7,7 @@ from agentbay.local.api_errors import invalid_request
 
 
 @define(frozen=True, slots=False)
-class Lifetime:
+class TimeLimits:
     """When a session expires.
 
     Attributes:
@@ -19,7 +19,7 @@ class Lifetime:
     max_age_seconds: float | None = None
 
     @classmethod
-    def read(cls, timeout: int | None, max_runtime: int | None, manual_release: bool | None) -> Lifetime:
+    def read(cls, timeout: int | None, max_runtime: int | None, manual_release: bool | None) -> TimeLimits:
         """Read the limits from the fields of CreateMcpSession.
 
         Without any, a session lives as long as the runtime: an idle one costs next to nothing.
@@ -41,7 +41,7 @@ class Lifetime:
         return cls(timeout and timeout * unit, max_runtime and max_runtime * 60)
 
     @classmethod
-    def in_minutes(cls, **minutes: int | None) -> Lifetime:
+    def in_minutes(cls, **minutes: int | None) -> TimeLimits:
         """Read the limits `IdleReleaseTimeout` and `MaxRuntime` in minutes, where None is no limit.
 
         Raises:
