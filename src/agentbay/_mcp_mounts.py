@@ -60,11 +60,11 @@ class McpMounts:
                 weakref.finalize(self, _close_all, self._by_label)
             self._by_label[connection.label] = connection
 
-    def make_label(self, wanted: str) -> str:
+    def make_label(self, base: str) -> str:
         """Return a label that no mounted server has."""
-        label, number = wanted, 2
+        label, number = base, 2
         while label in self._by_label:
-            label, number = f"{wanted}-{number}", number + 1
+            label, number = f"{base}-{number}", number + 1
         return label
 
     def remove(self, label: str) -> McpConnection:

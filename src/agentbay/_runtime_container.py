@@ -70,7 +70,7 @@ class ContainerRuntime:
             ConfigurationError: No engine answers, the image cannot be built, or an option has no meaning there.
         """
         run_options, arguments = _translate(self._options)
-        self._engine = find_engine(self._options.get("container"))
+        self._engine = find_container_engine(self._options.get("container"))
         image = self._options.get("container_image") or _make_image(self._engine)
         command = [self._engine, "run", "--rm", "--interactive", f"--name={self._name}", *_SECURITY, *run_options]
         command += [f"--publish=127.0.0.1::{_PORT}", "--pids-limit=-1", "--entrypoint=python", image]
@@ -104,14 +104,14 @@ class ContainerRuntime:
         _run([self._engine, "rm", "--force", "--volumes", self._name])
 
 
-def find_engine(wanted: str | None) -> str:
+def find_container_engine(engine: str | None) -> str:
     """Return the path of an engine that answers.
 
     Raises:
         ConfigurationError: There is none; the message says what to install or to start.
     """
     problems = []
-    for name in [wanted] if wanted else ENGINES:
+    for name in [engine] if engine else ENGINES:
         program = shutil.which(name)
         if program is None:
             problems.append(f"{name} is not installed")

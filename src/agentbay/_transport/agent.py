@@ -51,8 +51,8 @@ def read_task_id(text: str) -> str:
     Raises:
         ReplyError: The text names none.
     """
-    facts = _read_object(text)
-    task_id = facts.get("taskId") or facts.get("task_id")
+    fields = _read_object(text)
+    task_id = fields.get("taskId") or fields.get("task_id")
     if not isinstance(task_id, str):
         raise ReplyError(f"the answer has no task_id: {text:.200}")
     return task_id
@@ -64,17 +64,17 @@ def read_status(text: str, statuses: TaskStatuses, request_id: str) -> QueryResu
     Raises:
         ReplyError: The text is no JSON object.
     """
-    facts = _read_object(text)
-    stream = facts.get("stream")
+    fields = _read_object(text)
+    stream = fields.get("stream")
     return QueryResult(
         request_id=request_id,
         success=True,
-        task_id=_text(facts, "taskId") or _text(facts, "task_id"),
-        task_status=_text(facts, "status") or statuses.finished,
-        task_action=_text(facts, "action"),
-        task_product=_text(facts, "result") or _text(facts, "product"),
+        task_id=_text(fields, "taskId") or _text(fields, "task_id"),
+        task_status=_text(fields, "status") or statuses.finished,
+        task_action=_text(fields, "action"),
+        task_product=_text(fields, "result") or _text(fields, "product"),
         stream=[item for item in stream if isinstance(item, dict)] if isinstance(stream, list) else [],
-        error=_text(facts, "error"),
+        error=_text(fields, "error"),
     )
 
 
@@ -84,9 +84,9 @@ def read_termination(text: str, statuses: TaskStatuses, request_id: str) -> Exec
     Raises:
         ReplyError: The text is no JSON object.
     """
-    facts = _read_object(text)
-    task_id = _text(facts, "taskId") or _text(facts, "task_id")
-    status = _text(facts, "status") or statuses.ending
+    fields = _read_object(text)
+    task_id = _text(fields, "taskId") or _text(fields, "task_id")
+    status = _text(fields, "status") or statuses.ending
     return ExecutionResult(request_id=request_id, success=True, task_id=task_id, task_status=status)
 
 
@@ -135,11 +135,11 @@ def _read_object(text: str) -> dict[str, Any]:
     return found
 
 
-def _text(facts: Mapping[str, Any], name: str) -> str:
-    value = facts.get(name)
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _number(facts: Mapping[str, Any], name: str) -> int:
-    value = facts.get(name)
+def _number(fields: Mapping[str, Any], name: str) -> int:
+    value = fields.get(name)
     return value if isinstance(value, int) else 0

@@ -34,11 +34,11 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
     wrapped = _parse_wrapped_output(text)
     if wrapped is None:
         return _raw_result(reply, text) if not failed else _not_run_result(reply, text)
-    facts = {**wrapped, **_structured_output(tool)}
-    stdout, stderr = _text(facts.get("stdout")), _text(facts.get("stderr"))
-    truncated = facts.get("truncated") is True
-    code, refused_hosts = _exit_code(wrapped), read_refused_hosts(facts)
-    if facts.get("timedOut") or (code == -1 and failed):
+    fields = {**wrapped, **_structured_output(tool)}
+    stdout, stderr = _text(fields.get("stdout")), _text(fields.get("stderr"))
+    truncated = fields.get("truncated") is True
+    code, refused_hosts = _exit_code(wrapped), read_refused_hosts(fields)
+    if fields.get("timedOut") or (code == -1 and failed):
         message = _text(wrapped.get("errorMessage"))
         return _timeout_result(reply.request_id, message, stdout, stderr, truncated=truncated)
     if failed and code == 0:
@@ -54,8 +54,8 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
         trace_id=_text(wrapped.get("traceId")),
         truncated=truncated,
         refused_hosts=refused_hosts,
-        stdout_bytes=_exact_output(facts, "stdoutBytes"),
-        stderr_bytes=_exact_output(facts, "stderrBytes"),
+        stdout_bytes=_exact_output(fields, "stdoutBytes"),
+        stderr_bytes=_exact_output(fields, "stderrBytes"),
     )
 
 
@@ -139,9 +139,9 @@ def _failure_message(wrapped: Mapping[str, Any], stderr: str, code: int, refused
     return with_network_hint(message, refused_hosts)
 
 
-def read_refused_hosts(facts: Mapping[str, Any]) -> list[str]:
+def read_refused_hosts(fields: Mapping[str, Any]) -> list[str]:
     """Return the hosts that the network refused, as a command or code reports them."""
-    found = facts.get("refusedHosts")
+    found = fields.get("refusedHosts")
     return [str(host) for host in found] if isinstance(found, list) else []
 
 
@@ -166,13 +166,13 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _exact_output(facts: Mapping[str, Any], name: str) -> bytes | None:
+def _exact_output(fields: Mapping[str, Any], name: str) -> bytes | None:
     """Return the exact bytes of an output stream that is not UTF-8.
 
     The local runtime sends them as base64 in the structured answer. None means that it sent none.
     """
     try:
-        return base64.b64decode(facts[name], validate=True) if name in facts else None
+        return base64.b64decode(fields[name], validate=True) if name in fields else None
     except (TypeError, ValueError):
         # The text of the same output is there still, so damaged base64 is no reason to fail.
         return None
@@ -224,8 +224,8 @@ def read_raw_command(reply: Reply[ToolReply]) -> tuple[bytes, int, str]:
     try:
         (length,) = RESULT_LENGTH.unpack(content[-size:])
         end = len(content) - size - length
-        facts = json.loads(content[max(end, 0) : -size])
-        return content[:end], int(facts["exitCode"]), str(facts["stderr"])
+        fields = json.loads(content[max(end, 0) : -size])
+        return content[:end], int(fields["exitCode"]), str(fields["stderr"])
     except (struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ReplyError("The answer of a command cannot be read.", request_id=reply.request_id) from error
 

@@ -27,7 +27,7 @@ def make_failed_result(result: type[ResultT], error: AgentBayError, **values: An
         error: The error, which the result carries as `exception`.
         **values: Further fields of the result.
     """
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "success": False,
         "request_id": error.request_id,
         "error_message": str(error),
@@ -37,4 +37,4 @@ def make_failed_result(result: type[ResultT], error: AgentBayError, **values: An
         "http_status_code": error.status_code or 0,
     }
     known = fields_dict(result)
-    return result(**{name: value for name, value in {**facts, **values}.items() if name in known})
+    return result(**{name: value for name, value in {**fields, **values}.items() if name in known})

@@ -116,8 +116,8 @@ def is_system_error(tool: ToolReply) -> bool:
 
 def tool_file_error(tool: ToolReply, text: str, request_id: str, path: str | None = None) -> FileError:
     """Return the FileError for the errno that a failed answer names."""
-    facts = {"path": tool.error_path or path, "code": tool.error_code, "request_id": request_id}
-    return make_file_error(text, number=_number_of(tool.error_code), **facts)
+    details = {"path": tool.error_path or path, "code": tool.error_code, "request_id": request_id}
+    return make_file_error(text, number=_number_of(tool.error_code), **details)
 
 
 def _without_path(text: str, path: str) -> str:

@@ -195,7 +195,7 @@ def push(repo: str, remote: str | None, branch: str | None, /, **options: bool) 
     _refuse_options(remote=remote, branch=branch)
     if options.get("delete") and not branch:
         raise InvalidArgumentError("delete needs `branch`: the branch to delete at the remote.")
-    chosen = [f"--{name.replace('_', '-')}" for name, wanted in options.items() if wanted]
+    chosen = [f"--{name.replace('_', '-')}" for name, is_set in options.items() if is_set]
     # "HEAD" pushes the current branch under its own name; without it git may require a setting.
     named = branch or ("HEAD" if remote or options.get("set_upstream") or options.get("tags") else None)
     target = _non_empty(remote or ("origin" if named else None), named)

@@ -122,8 +122,8 @@ def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:
         ReplyError: If the answer cannot be understood.
     """
     if is_raw_answer(answer.status, answer.headers):
-        facts = ToolReply(content=[{"type": "text", "text": answer.headers.get(RESULT_HEADER, "")}])
-        return Reply(action=answer.label, data=facts, request_id=request_id, content=answer.body)
+        described = ToolReply(content=[{"type": "text", "text": answer.headers.get(RESULT_HEADER, "")}])
+        return Reply(action=answer.label, data=described, request_id=request_id, content=answer.body)
     body = _json_object(answer)
     if not 200 <= answer.status < 300:
         raise make_api_error(answer, _text_field(body, "Code"), _text_field(body, "Message"), request_id, _TOKEN_HINT)

@@ -24,7 +24,7 @@ def list_script(root: str, out: str, *, digests: bool) -> str:
     may not be read are marked.
     """
     digest = "find . -type f -readable -print0 | xargs -0 -r sha256sum -z --" if digests else ":"
-    facts = "%s %T@ %m\\0%P\\0%l\\0"
+    attributes = "%s %T@ %m\\0%P\\0%l\\0"
     # The length of the list comes first in the file, since the digests follow it, and names may hold any byte but NUL.
     return f"""\
 P={quote_path(root)}; O={shlex.quote(out)}
@@ -36,8 +36,8 @@ find . -ignore_readdir_race -prune -printf '' 2> /dev/null || {{
   echo "the session has no find of GNU (findutils) to list directories with" >&2; exit 69; }}
 command -v tar > /dev/null || {{ echo "the session has no tar to move directories with" >&2; exit 69; }}
 trap 'rm -f -- "$O.list" "$O.sums"' EXIT
-find . -ignore_readdir_race -mindepth 1 -type d \\( ! -readable -o ! -executable \\) -printf 'u {facts}' -prune \
--o -printf '%y {facts}' > "$O.list" || exit
+find . -ignore_readdir_race -mindepth 1 -type d \\( ! -readable -o ! -executable \\) -printf 'u {attributes}' -prune \
+-o -printf '%y {attributes}' > "$O.list" || exit
 {{ {digest}; }} 2>/dev/null > "$O.sums"
 {{ wc -c < "$O.list"; cat "$O.list" "$O.sums"; }} > "$O" || {{ rm -f -- "$O"; exit 74; }}
 """
@@ -54,8 +54,8 @@ def read_tree_listing(data: bytes) -> Tree:
         fields = rest[: int(head)].split(b"\0")
         digests = dict(_read_digests(rest[int(head) :]))
         tree: Tree = {}
-        for facts, name, target in zip(fields[0::3], fields[1::3], fields[2::3], strict=False):
-            kind, size, time, mode = facts.decode().split()
+        for attributes, name, target in zip(fields[0::3], fields[1::3], fields[2::3], strict=False):
+            kind, size, time, mode = attributes.decode().split()
             path = name.decode("utf-8", "surrogateescape")
             whole, _, fraction = time.partition(".")
             moment = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0") or "0")

@@ -101,7 +101,7 @@ def read_object(text: str, what: str) -> dict[str, Any]:
 
 def read_windows(text: str) -> list[Window]:
     """Read the text of `list_root_windows`, where no text means no window."""
-    return [_window(facts) for facts in read_objects(text, "windows")] if text else []
+    return [_window(fields) for fields in read_objects(text, "windows")] if text else []
 
 
 def read_window(text: str) -> Window | None:
@@ -109,17 +109,17 @@ def read_window(text: str) -> Window | None:
     return _window(read_object(text, "window")) if text else None
 
 
-def _window(facts: dict[str, Any]) -> Window:
-    children = facts.get("child_windows")
+def _window(fields: dict[str, Any]) -> Window:
+    children = fields.get("child_windows")
     return Window(
-        window_id=facts.get("window_id") or 0,
-        title=facts.get("window_title") or "",
-        absolute_upper_left_x=facts.get("absolute_upper_left_x"),
-        absolute_upper_left_y=facts.get("absolute_upper_left_y"),
-        width=facts.get("width"),
-        height=facts.get("height"),
-        pid=facts.get("pid"),
-        pname=facts.get("pname"),
+        window_id=fields.get("window_id") or 0,
+        title=fields.get("window_title") or "",
+        absolute_upper_left_x=fields.get("absolute_upper_left_x"),
+        absolute_upper_left_y=fields.get("absolute_upper_left_y"),
+        width=fields.get("width"),
+        height=fields.get("height"),
+        pid=fields.get("pid"),
+        pname=fields.get("pname"),
         child_windows=[_window(child) for child in children if isinstance(child, dict)] if children else [],
     )
 
@@ -128,17 +128,20 @@ def read_apps(text: str) -> list[InstalledApp]:
     """Read the text of `get_installed_apps`."""
     return [
         InstalledApp(
-            facts.get("name") or "", facts.get("start_cmd") or "", facts.get("stop_cmd"), facts.get("work_directory")
+            fields.get("name") or "",
+            fields.get("start_cmd") or "",
+            fields.get("stop_cmd"),
+            fields.get("work_directory"),
         )
-        for facts in read_objects(text, "applications")
+        for fields in read_objects(text, "applications")
     ]
 
 
 def read_processes(text: str) -> list[AppProcess]:
     """Read the text of `start_app` and `list_visible_apps`."""
     return [
-        AppProcess(facts.get("pname") or "", facts.get("pid") or 0, facts.get("cmdline"))
-        for facts in read_objects(text, "processes")
+        AppProcess(fields.get("pname") or "", fields.get("pid") or 0, fields.get("cmdline"))
+        for fields in read_objects(text, "processes")
     ]
 
 
@@ -153,17 +156,17 @@ def read_screenshot(text: str, image_format: str) -> ScreenshotData:
     if not text.lstrip().startswith("{"):
         raise AgentBayError("Screenshot tool returned non-JSON data")
     try:
-        facts: dict[str, Any] = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise AgentBayError(f"Invalid screenshot JSON: {error}") from error
-    encoded, mime_type = facts.get("data"), f"image/{image_format}"
+    encoded, mime_type = fields.get("data"), f"image/{image_format}"
     if not isinstance(encoded, str) or not encoded:
         raise AgentBayError("Screenshot JSON missing base64 field")
     for name in ("type", "mime_type"):
-        if not isinstance(facts.get(name), str) or not facts[name].strip():
+        if not isinstance(fields.get(name), str) or not fields[name].strip():
             raise AgentBayError(f"Invalid screenshot JSON: expected non-empty string '{name}'")
     for name in ("width", "height"):
-        if not isinstance(facts.get(name), int | None) or isinstance(facts.get(name), bool):
+        if not isinstance(fields.get(name), int | None) or isinstance(fields.get(name), bool):
             raise AgentBayError(f"Invalid screenshot JSON: expected integer '{name}'")
     try:
         data = base64.b64decode(encoded, validate=True)
@@ -171,12 +174,12 @@ def read_screenshot(text: str, image_format: str) -> ScreenshotData:
         raise AgentBayError(f"Failed to decode screenshot base64: {error}") from error
     if not data.startswith(_IMAGE_SIGNATURES[image_format]):
         raise AgentBayError(f"Screenshot data does not match expected format '{image_format}'")
-    if facts["mime_type"] != mime_type:
+    if fields["mime_type"] != mime_type:
         raise AgentBayError(
             "Screenshot JSON mime_type does not match expected format: "
-            f"expected '{mime_type}', got '{facts['mime_type']}'"
+            f"expected '{mime_type}', got '{fields['mime_type']}'"
         )
-    return ScreenshotData(facts["type"], data, mime_type, facts.get("width"), facts.get("height"))
+    return ScreenshotData(fields["type"], data, mime_type, fields.get("width"), fields.get("height"))
 
 
 def read_clickable_elements(text: str) -> list[dict[str, Any]]:

@@ -111,8 +111,8 @@ def mark_internal(script: str, starts: str | None = None, directory: str = "") -
         starts: The command that goes on in the background when this one has ended.
         directory: The background command's directory below the home, with its files `stdout`, `stderr` and `exit`.
     """
-    facts = "" if starts is None else json.dumps({"starts": starts[:_MAX_LABEL_CHARACTERS], "directory": directory})
-    return f"{INTERNAL_MARK}{facts}\n{script}"
+    note = "" if starts is None else json.dumps({"starts": starts[:_MAX_LABEL_CHARACTERS], "directory": directory})
+    return f"{INTERNAL_MARK}{note}\n{script}"
 
 
 @tool("shell", "wuying_shell", raw_body=True)

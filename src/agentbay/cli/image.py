@@ -55,7 +55,7 @@ def pull(
     """Pull an image from a registry, and print its name."""
     with open_client(endpoint) as bay, output.progress(f"pulling {reference}", None) as progress:
         image = bay.images.pull(reference, name=name or None, progress=_report(progress))
-    output.show(_facts(image), image.name)
+    output.show(_fields(image), image.name)
 
 
 @app.command("import")
@@ -71,7 +71,7 @@ def import_image(
         image = bay.images.import_file(path, name=name or None, progress=_report(progress))
     if image.left_out:
         output.note(f"{image.left_out} devices were left out: sessions have their own.")
-    output.show(_facts(image), image.name)
+    output.show(_fields(image), image.name)
 
 
 @app.command()
@@ -110,7 +110,7 @@ def build(
         except ImageBuildError as error:
             output.partial_result["output"] = error.output
             raise
-    output.show(_facts(image), image.name)
+    output.show(_fields(image), image.name)
 
 
 @app.command("list")
@@ -135,8 +135,8 @@ def list_images(endpoint: EndpointOption = "", json: JsonOption = False) -> None
 def inspect(image: ImageArgument, endpoint: EndpointOption = "", json: JsonOption = False) -> None:
     """Show all that is known of an image."""
     with open_client(endpoint) as bay:
-        facts = _facts(_known(bay.images.get, image))
-    output.show(facts, *(f"{name}: {value}" for name, value in facts.items() if value))
+        fields = _fields(_known(bay.images.get, image))
+    output.show(fields, *(f"{name}: {value}" for name, value in fields.items() if value))
 
 
 @app.command()
@@ -170,5 +170,5 @@ def _known(find: Any, image: str) -> ImageInfo:
     return found
 
 
-def _facts(image: ImageInfo) -> dict[str, Any]:
+def _fields(image: ImageInfo) -> dict[str, Any]:
     return attrs.asdict(image)

@@ -161,11 +161,11 @@ def doctor(json: JsonOption = False) -> int:
     phone, about_phone = _look_for_phone()
     lines.append(f"{'works' if phone else 'fails'}  phone: {about_phone}")
     verdict = f"This machine {'can' if usable else 'cannot'} isolate sessions."
-    facts = [{"name": probe.name, "works": probe.works, "detail": probe.detail} for probe in probes]
+    rungs = [{"name": probe.name, "works": probe.works, "detail": probe.detail} for probe in probes]
     output.show(
         {
             "usable": usable,
-            "rungs": facts,
+            "rungs": rungs,
             "missing": missing,
             "browser": engine and engine.path,
             "desktop": not no_desktop,

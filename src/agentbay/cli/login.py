@@ -65,8 +65,8 @@ def login(
         _try_key(key, address)
     file = ProfileFile()
     file.save(profile, Profile(key, endpoint, region))
-    facts = {"profile": profile, "endpoint": endpoint, "region": region, "file": str(file.path)}
-    output.show(facts, f"The key is kept in {file.path} as the profile {profile}, which commands use from now on.")
+    fields = {"profile": profile, "endpoint": endpoint, "region": region, "file": str(file.path)}
+    output.show(fields, f"The key is kept in {file.path} as the profile {profile}, which commands use from now on.")
     _note_overrides(profile)
 
 

@@ -111,6 +111,6 @@ def _show_configuration(arguments: list[str]) -> None:
         ("Gemini CLI", "file", ".gemini/settings.json", servers),
         ("Codex", "file", ".codex/config.toml", toml),
     ]
-    facts = [{"client": client, kind: place or text, "content": text} for client, kind, place, text in snippets]
+    clients = [{"client": client, kind: place or text, "content": text} for client, kind, place, text in snippets]
     pages = [f"# {client}{f', in {place}' if place else ''}\n{text}\n" for client, _, place, text in snippets]
-    output.show({"clients": facts}, *"\n".join(pages).split("\n"))
+    output.show({"clients": clients}, *"\n".join(pages).split("\n"))

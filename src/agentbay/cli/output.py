@@ -50,10 +50,10 @@ class CommandOutput:
             for line in lines:
                 print(escape_control_characters(line))
 
-    def show_fields(self, facts: Mapping[str, Any]) -> None:
+    def show_fields(self, fields: Mapping[str, Any]) -> None:
         """Write names and values, one per line."""
-        width = max(map(len, facts), default=0)
-        self.show(facts, *(f"{name:<{width}}  {_format_cell(value)}" for name, value in facts.items()))
+        width = max(map(len, fields), default=0)
+        self.show(fields, *(f"{name:<{width}}  {_format_cell(value)}" for name, value in fields.items()))
 
     def show_table(self, rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
         """Write a table on a terminal, and tab-separated lines elsewhere."""
@@ -94,9 +94,9 @@ class CommandOutput:
         if isinstance(error, AgentBayError) and error.request_id:
             print(f"(request {escape_control_characters(error.request_id)})", file=sys.stderr)
 
-    def error_as_json(self, facts: Mapping[str, Any]) -> None:
+    def error_as_json(self, fields: Mapping[str, Any]) -> None:
         """Write an error with the command's partial result as a JSON line."""
-        print(_to_json({"error": facts, **self.partial_result}), file=sys.stderr)
+        print(_to_json({"error": fields, **self.partial_result}), file=sys.stderr)
 
     @contextmanager
     def show_busy(self, what: str) -> Iterator[None]:

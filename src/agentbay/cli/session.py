@@ -83,8 +83,8 @@ def create(
             )
             result = bay.create(params)
         if result.session is not None:  # printed even if a context failed: the session exists and has to be deleted
-            facts = {"session_id": result.session.session_id, "image_id": result.session.image_id}
-            output.show(facts, result.session.session_id)
+            fields = {"session_id": result.session.session_id, "image_id": result.session.image_id}
+            output.show(fields, result.session.session_id)
         result.unwrap()
 
 
@@ -131,14 +131,14 @@ def get(session: SessionArgument, endpoint: EndpointOption = "", json: JsonOptio
     with open_client(endpoint) as bay:
         handle = get_session(bay, session)
         data = bay.get_session(session).unwrap().data
-        facts: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "session_id": data.session_id or session,
             "status": data.status or handle.get_status().unwrap().status,
             "labels": handle.get_labels().unwrap().data,
             "app_instance_id": data.app_instance_id,
             "contexts": data.contexts,
         }
-    output.show_fields(facts)
+    output.show_fields(fields)
 
 
 @app.command()

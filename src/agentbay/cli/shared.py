@@ -130,9 +130,9 @@ def new_session(bay: AgentBay, params: CreateSessionParams, *, keep: bool) -> It
         with bay.session(params) as session:
             yield session
         return
-    kept = bay.create(params).unwrap().session
-    output.note(f"session {kept.session_id}")
-    yield kept
+    session = bay.create(params).unwrap().session
+    output.note(f"session {session.session_id}")
+    yield session
 
 
 @contextmanager

@@ -57,12 +57,12 @@ def send_path(session: Session, source: Path, target: str) -> TreeReport:
     if source.is_dir():
         return _send_tree(session, source, target)
     staged = _make_staging_path()
-    facts = {"path": _quote_remote_path(target), "name": shlex.quote(source.resolve().name), "staged": staged}
+    values = {"path": _quote_remote_path(target), "name": shlex.quote(source.resolve().name), "staged": staged}
     try:
         with source.open("rb") as reader:
             size = _send_content(session, reader, staged, source.name)
             mode = f"{os.fstat(reader.fileno()).st_mode & 0o777:o}"
-        session.command.run(_PLACE_SCRIPT.format(**facts, mode=mode), timeout=_PLACE_TIMEOUT_SECONDS).check()
+        session.command.run(_PLACE_SCRIPT.format(**values, mode=mode), timeout=_PLACE_TIMEOUT_SECONDS).check()
     except BaseException:
         session.command.run(f"rm -f {staged}")
         raise

@@ -77,8 +77,8 @@ def _read_skill(directory: Path) -> Skill:
     file = directory / "SKILL.md"
     with file.open("rb") as opened:
         content = opened.read(_MAX_SKILL_FILE_BYTES + 1)
-    facts = _read_front_matter(content, file)
-    name, description = facts.get("name"), facts.get("description")
+    front_matter = _read_front_matter(content, file)
+    name, description = front_matter.get("name"), front_matter.get("description")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SkillError(f"{file}: its name must be 1 to 64 letters, digits, '.', '_' or '-', not {name!r:.80}")
     if not isinstance(description, str) or not description.strip():
@@ -97,12 +97,12 @@ def _read_front_matter(content: bytes, file: Path) -> dict[object, object]:
         header, closing, _ = f"{rest}\n".partition("\n---\n")
         if opening.rstrip() != "---" or not closing:
             raise SkillError(f"{file}: it must begin with its name and description between two lines of ---")
-        facts = yaml.safe_load(header)
+        front_matter = yaml.safe_load(header)
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SkillError(f"{file}: what is between the lines of --- is no YAML: {_one_line(error)}") from error
-    if not isinstance(facts, dict):
+    if not isinstance(front_matter, dict):
         raise SkillError(f"{file}: there must be a name and a description between the lines of ---")
-    return facts
+    return front_matter
 
 
 def _one_line(error: Exception) -> str:
@@ -168,8 +168,8 @@ def _send_file(writer: TreeStreamWriter, source: str, path: str, problems: list[
         problems.append(f"{source}: {error.strerror}")
         return
     with file:
-        facts, content = os.fstat(file.fileno()), FileContent(file.read)
-        writer.write_record(path=path, kind="file", mode=facts.st_mode & 0o777 | 0o600, mtime=facts.st_mtime_ns)
+        status, content = os.fstat(file.fileno()), FileContent(file.read)
+        writer.write_record(path=path, kind="file", mode=status.st_mode & 0o777 | 0o600, mtime=status.st_mtime_ns)
         writer.write_content(content.read)
         writer.write_unchanged_flag(not content.error)
     if content.error:

@@ -82,8 +82,8 @@ class StateDirectory:
         try:
             fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
-            if kept := file.read_text(encoding="ascii").strip():
-                return kept, file
+            if secret := file.read_text(encoding="ascii").strip():
+                return secret, file
             fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)  # a runtime was killed between creating and writing it
         secret = f"{prefix}{secrets.token_hex(32)}"
         with open(fd, "w", encoding="ascii") as writer:

@@ -29,8 +29,8 @@ async def evaluate(url: str, expression: str) -> str:
                 raise ToolError("The browser shows no page; open one first.")
             attach = {"targetId": page["targetId"], "flatten": True}
             attached = await _call(socket, next(calls), "Target.attachToTarget", attach)
-            wanted = {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": True}
-            answer = await _call(socket, next(calls), "Runtime.evaluate", wanted, sessionId=attached["sessionId"])
+            evaluate = {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": True}
+            answer = await _call(socket, next(calls), "Runtime.evaluate", evaluate, sessionId=attached["sessionId"])
     except TimeoutError:
         raise ToolError(f"The expression took longer than {_SECONDS:g} s.") from None
     if failure := answer.get("exceptionDetails"):

@@ -144,10 +144,10 @@ class FingerprintFormat:
             data = json.loads(data)
         if not isinstance(data, Mapping) or not data:
             raise ValueError(f"data must be a dict or JSON text of a fingerprint, not {data!r:.80}")
-        facts, headers = data.get("fingerprint"), data.get("headers") or {}
-        if not isinstance(facts, Mapping):
+        fields, headers = data.get("fingerprint"), data.get("headers") or {}
+        if not isinstance(fields, Mapping):
             raise ValueError("data has no 'fingerprint'")
-        return cls(_read_fingerprint(facts), dict(headers))
+        return cls(_read_fingerprint(fields), dict(headers))
 
     @classmethod
     def create(
@@ -190,31 +190,31 @@ class FingerprintFormat:
         return base64.b64encode(self.to_json().encode()).decode()
 
 
-def _read_fingerprint(facts: Mapping[str, Any]) -> Fingerprint:
+def _read_fingerprint(fields: Mapping[str, Any]) -> Fingerprint:
     try:
-        screen = ScreenFingerprint(**facts.get("screen") or {})
+        screen = ScreenFingerprint(**fields.get("screen") or {})
     except TypeError as error:
         raise ValueError(f"Failed to create ScreenFingerprint: {error}") from error
-    card = facts.get("videoCard")
+    card = fields.get("videoCard")
     known: dict[str, Any] = {
-        name: facts[name] for name in attrs.fields_dict(Fingerprint) if facts.get(name) is not None
+        name: fields[name] for name in attrs.fields_dict(Fingerprint) if fields.get(name) is not None
     }
     known["screen"] = screen
-    known["navigator"] = _read_navigator(facts.get("navigator") or {})
+    known["navigator"] = _read_navigator(fields.get("navigator") or {})
     known["videoCard"] = _read(VideoCard, card) if isinstance(card, Mapping) else VideoCard()
     return Fingerprint(**known)
 
 
-def _read_navigator(facts: Mapping[str, Any]) -> NavigatorFingerprint:
-    agent = _read(UserAgentData, facts.get("userAgentData") or {})
+def _read_navigator(fields: Mapping[str, Any]) -> NavigatorFingerprint:
+    agent = _read(UserAgentData, fields.get("userAgentData") or {})
     agent.brands = [_read(Brand, brand) for brand in agent.brands if isinstance(brand, Mapping)]
     agent.fullVersionList = [_read(Brand, brand) for brand in agent.fullVersionList if isinstance(brand, Mapping)]
-    made: NavigatorFingerprint = _read(NavigatorFingerprint, facts)
+    made: NavigatorFingerprint = _read(NavigatorFingerprint, fields)
     made.userAgentData = agent
-    made.extraProperties = _read(ExtraProperties, facts.get("extraProperties") or {})
+    made.extraProperties = _read(ExtraProperties, fields.get("extraProperties") or {})
     return made
 
 
-def _read(cls: type[Any], facts: Mapping[str, Any]) -> Any:
+def _read(cls: type[Any], fields: Mapping[str, Any]) -> Any:
     """Make an object of the fields that are there, with defaults for the rest."""
-    return cls(**{name: facts[name] for name in attrs.fields_dict(cls) if facts.get(name) is not None})
+    return cls(**{name: fields[name] for name in attrs.fields_dict(cls) if fields.get(name) is not None})

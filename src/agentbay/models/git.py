@@ -144,8 +144,8 @@ class GitStatusResult(GitResult):
         """Number of files with conflicts."""
         return self._count(lambda file: file.status == "conflict")
 
-    def _count(self, wanted: Callable[[GitFileStatus], bool]) -> int:
-        return sum(map(wanted, self.files))
+    def _count(self, condition: Callable[[GitFileStatus], bool]) -> int:
+        return sum(map(condition, self.files))
 
 
 @define(slots=False)

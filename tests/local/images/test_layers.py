@@ -15,20 +15,20 @@ from hypothesis import given, strategies as st
 
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded
 from agentbay.local.images.layer_source import LayerSource
-from agentbay.local.images.layer_writer import LayerFacts, LayerLimits, LayerWriter
+from agentbay.local.images.layer_writer import LayerLimits, LayerStats, LayerWriter
 from agentbay.local.images.tar_reader import TarReader
 from agentbay.local.images.tree_copy import TreeCopy
 from agentbay.local.sandbox.shared import dirfd
 from tests.local.images.builds import Member, directory, hardlink, member, names, symlink, tar
 
 
-def unpack(top: Path, content: bytes, *lowers: Path, limits: LayerLimits | None = None) -> LayerFacts:
+def unpack(top: Path, content: bytes, *lowers: Path, limits: LayerLimits | None = None) -> LayerStats:
     top.mkdir()
     writer = LayerWriter(str(top), [str(lower) for lower in lowers], None, limits or LayerLimits(min_free_bytes=0))
     source = LayerSource(io.BytesIO(content), lambda _: None)
     writer.unpack(source)
     source.finish()
-    return writer.facts
+    return writer.stats
 
 
 def is_whiteout(path: Path) -> bool:

@@ -84,12 +84,12 @@ class Model:
         client = await self._connected()
         from openai import OpenAIError
 
-        wanted: dict[str, Any] = {"model": self.name, "messages": list(messages)}
+        request: dict[str, Any] = {"model": self.name, "messages": list(messages)}
         if tools:
-            wanted["tools"] = list(tools)
+            request["tools"] = list(tools)
         try:
-            made = await client.chat.completions.create(**wanted)
-            return _read_answer(made, messages)
+            completion = await client.chat.completions.create(**request)
+            return _read_answer(completion, messages)
         except OpenAIError as error:
             cause = error.__cause__
             # Not chained: the cause holds the request, with the key in its headers.

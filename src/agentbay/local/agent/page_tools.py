@@ -183,6 +183,6 @@ def _describe(content: PageContent, tabs: Sequence[Tab], pages: BrowserPages) ->
 
 
 def _describe_element(element: Mapping[str, Any]) -> str:
-    facts = [f"{element.get('kind')} {element.get('name')!r}"]
-    facts += [f"{key}={element[key]!r}" for key in ("value", "checked", "disabled", "options") if key in element]
-    return " ".join(facts)
+    parts = [f"{element.get('kind')} {element.get('name')!r}"]
+    parts += [f"{key}={element[key]!r}" for key in ("value", "checked", "disabled", "options") if key in element]
+    return " ".join(parts)

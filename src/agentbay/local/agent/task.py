@@ -173,8 +173,8 @@ class Task:
             return await self._ask_user(call.id, string(arguments, "prompt")) or "There is no answer."
         return await self._toolbox.call(call.name, arguments)
 
-    async def _event(self, kind: str, **facts: Any) -> None:
+    async def _event(self, kind: str, **fields: Any) -> None:
         if len(self.events) < _MAX_EVENTS:
-            self.events.append({"eventType": kind, "timestamp_ms": time.time_ns() // 1_000_000, **facts})
+            self.events.append({"eventType": kind, "timestamp_ms": time.time_ns() // 1_000_000, **fields})
         if self._on_event is not None:
-            await self._on_event(kind, round=self._round, **facts)
+            await self._on_event(kind, round=self._round, **fields)

@@ -117,8 +117,8 @@ class SessionBrowser:
         Return False, and end it, if they do not.
         """
         assert self._process is not None
-        wanted = await self._choose_arguments(sandbox, engine, environment)
-        fits = not self._process.done() and not environment and wanted == self._arguments
+        arguments = await self._choose_arguments(sandbox, engine, environment)
+        fits = not self._process.done() and not environment and arguments == self._arguments
         if fits and not (await _run(sandbox, ["sh", "-c", _ADOPT])).exit_code:
             self._is_ahead = False
             await self._record(sandbox)

@@ -140,36 +140,38 @@ class Build:
             raise start.error(
                 f"this machine builds for linux/{image_config.machine_architecture()}, not {platform:.40}"
             )
-        wanted = expand_word(start, stage.image, given)
-        if finished := self._finished.get(wanted.lower()):
+        reference = expand_word(start, stage.image, given)
+        if finished := self._finished.get(reference.lower()):
             return StageState(finished.config, list(finished.chains), base_layers=len(finished.chains))
-        if wanted == _EMPTY:
+        if reference == _EMPTY:
             return StageState(ImageConfig(env={"PATH": image_config.DEFAULT_PATH}), [])
-        image = await self._find_image(start, wanted)
+        image = await self._find_image(start, reference)
         return StageState(image.config, list(image.layers), base_layers=len(image.layers))
 
-    async def _find_image(self, start: Instruction, wanted: str) -> Image:
-        if wanted in IMAGES:
-            raise start.error(f"{wanted} is the programs of this machine, on which no image can be built")
-        image = self._store.find(wanted)
+    async def _find_image(self, start: Instruction, reference: str) -> Image:
+        if reference in IMAGES:
+            raise start.error(f"{reference} is the programs of this machine, on which no image can be built")
+        image = self._store.find(reference)
         if image is None:
-            self._say(f"pulling {wanted}")
+            self._say(f"pulling {reference}")
             try:
-                image = await asyncio.to_thread(self._images.pull, wanted, self._check_cancelled)
+                image = await asyncio.to_thread(self._images.pull, reference, self._check_cancelled)
             except ImageError as error:
                 reason = str(error).rstrip(".")
-                raise type(error)(f"Line {start.line}: {wanted:.200} is not in the store. {reason}.") from error
+                raise type(error)(f"Line {start.line}: {reference:.200} is not in the store. {reason}.") from error
         if image.base:
-            raise start.error(f"{wanted:.200} is a snapshot of a session without an image, on which none can be built")
+            raise start.error(
+                f"{reference:.200} is a snapshot of a session without an image, on which none can be built"
+            )
         self._keep(image.layers)
         return image
 
     async def _find_origin(self, instruction: Instruction) -> tuple[list[str], str]:
         """Return the layers from which `COPY --from` takes files, and what they are."""
-        wanted = instruction.flags["from"]
-        if finished := self._finished.get(wanted.lower()):
-            return finished.chains, f"the stage {wanted}"
-        return (await self._find_image(instruction, wanted)).layers, f"the image {wanted}"
+        reference = instruction.flags["from"]
+        if finished := self._finished.get(reference.lower()):
+            return finished.chains, f"the stage {reference}"
+        return (await self._find_image(instruction, reference)).layers, f"the image {reference}"
 
     async def _build_stage(self, stage: Stage, state: StageState, given: Mapping[str, str]) -> None:
         for instruction in stage.instructions:
@@ -224,8 +226,8 @@ class Build:
     async def _copy_from(self, instruction: Instruction, state: StageState) -> None:
         chains, name = await self._find_origin(instruction)
         # The layers stand for their files: nothing has to be read to know that nothing has changed.
-        facts = (chains[-1:], self._words(instruction, state), state.config.workdir, instruction.flags.get("chmod"))
-        chain = layers.step_chain(state.chains, "COPY --from", *facts)
+        inputs = (chains[-1:], self._words(instruction, state), state.config.workdir, instruction.flags.get("chmod"))
+        chain = layers.step_chain(state.chains, "COPY --from", *inputs)
 
         def write(store: ImageStore, below: list[str], made: str) -> None:
             with closing(ImageFiles(store.layer_paths(chains), name)) as origin:
@@ -245,14 +247,14 @@ class Build:
     def _words(self, instruction: Instruction, state: StageState) -> list[str]:
         if given := instruction.exec_form():
             return given
-        kept = {heredoc.word for heredoc in instruction.heredocs}
-        return [word if word in kept else state.expand(instruction, word) for word in instruction.words()]
+        heredocs = {heredoc.word for heredoc in instruction.heredocs}
+        return [word if word in heredocs else state.expand(instruction, word) for word in instruction.words()]
 
     async def _run(self, instruction: Instruction, state: StageState) -> None:
         argv = instruction.exec_form() or [*state.shell, _script(instruction)]
         config = state.config
-        facts = (argv, sorted(state.variables.items()), config.workdir, config.user)
-        chain = layers.step_chain(state.chains, "RUN", *facts)
+        inputs = (argv, sorted(state.variables.items()), config.workdir, config.user)
+        chain = layers.step_chain(state.chains, "RUN", *inputs)
 
         async def make() -> None:
             await self._runner.run(instruction, state, argv, chain, self._output)

@@ -260,8 +260,8 @@ def _digest(entries: EntrySource) -> str:
         content = hashlib.sha256()
         for piece in entries.pieces():
             content.update(piece)
-        facts = (entry.name, entry.kind, entry.mode & 0o777, entry.link, content.hexdigest())
-        total.update(repr(facts).encode("utf-8", "surrogateescape"))
+        fields = (entry.name, entry.kind, entry.mode & 0o777, entry.link, content.hexdigest())
+        total.update(repr(fields).encode("utf-8", "surrogateescape"))
     return total.hexdigest()
 
 

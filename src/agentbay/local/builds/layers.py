@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentbay.local.images.digests import sha256_digest
 from agentbay.local.images.errors import ImageError
-from agentbay.local.images.layer_writer import EntrySource, LayerFacts, LayerLimits, LayerWriter, check_free_space
+from agentbay.local.images.layer_writer import EntrySource, LayerLimits, LayerStats, LayerWriter, check_free_space
 from agentbay.local.images.store import ImageStore, Layer
 from agentbay.local.images.tar_reader import TarEntry
 from agentbay.local.images.tree_copy import TreeCopy
@@ -24,10 +24,10 @@ from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
 _SESSION_FILES = ("hostname", "hosts", "resolv.conf")  # in /etc; each session has its own
 
 
-def step_chain(chains: Sequence[str], *facts: object) -> str:
+def step_chain(chains: Sequence[str], *inputs: object) -> str:
     """Return the chain id of the layer that a step makes."""
     below = chains[-1] if chains else ""
-    return sha256_digest(json.dumps(["build", below, *facts], sort_keys=True).encode())
+    return sha256_digest(json.dumps(["build", below, *inputs], sort_keys=True).encode())
 
 
 def write_layer(store: ImageStore, chains: Sequence[str], chain: str, sources: Sequence[EntrySource]) -> None:
@@ -40,7 +40,7 @@ def write_layer(store: ImageStore, chains: Sequence[str], chain: str, sources: S
     with _new_layer(store) as directory:
         writer = LayerWriter(str(directory), lowers, store.owner)
         writer.write(_Joined(sources))
-        _add(store, chain, writer.facts, directory)
+        _add(store, chain, writer.stats, directory)
 
 
 def keep_changes(store: ImageStore, upper: Path, chain: str) -> None:
@@ -56,7 +56,7 @@ def keep_changes(store: ImageStore, upper: Path, chain: str) -> None:
     _remove_session_files(upper)
     with _new_layer(store) as directory:
         copying.copy(str(upper), str(directory))
-        _add(store, chain, copying.facts, directory)
+        _add(store, chain, copying.stats, directory)
 
 
 class NewDirectory:
@@ -100,8 +100,8 @@ def _new_layer(store: ImageStore) -> Iterator[Path]:
         raise ImageError(f"A layer cannot be written: {error.strerror or error}.") from error
 
 
-def _add(store: ImageStore, chain: str, facts: LayerFacts, directory: Path) -> None:
-    store.add_layer(Layer(chain=chain, size=facts.size, entries=facts.entries, devices=facts.devices), directory)
+def _add(store: ImageStore, chain: str, stats: LayerStats, directory: Path) -> None:
+    store.add_layer(Layer(chain=chain, size=stats.size, entries=stats.entries, devices=stats.devices), directory)
 
 
 def _remove_session_files(upper: Path) -> None:

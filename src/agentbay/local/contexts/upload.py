@@ -159,11 +159,11 @@ class Upload:
         """Copy members of the old archive that this session never had or deleted."""
         with self._store.open_reader(self._spec.context_id) as contents:
             try:
-                kept = contents.open(keys.join(self._key, self._archive))
+                old_archive = contents.open(keys.join(self._key, self._archive))
             except FileNotFoundError:
                 # The context has no archive yet.
                 return
-        with kept as file:
+        with old_archive as file:
             try:
                 old = open_archive(file, 0, own=True)
                 for path, member in old.members():
@@ -207,8 +207,8 @@ class Upload:
             # the other way round: all members of the archive have come as single files
             key = self._key_of(archive_name_for(self._spec.key))
             with self._store.open_reader(self._spec.context_id) as contents:
-                kept = contents.archive_keys(self._key)
-            if key in kept:
+                archive_keys = contents.archive_keys(self._key)
+            if key in archive_keys:
                 yield ["delete", key]
 
     def _archive_steps(self, received: ReceivedTree, deleted: list[str]) -> Iterator[CommitStep]:
@@ -254,8 +254,8 @@ class Upload:
         return new
 
     def _packed_now(self, received: ReceivedTree) -> dict[str, FileSignature]:
-        kept = {path: self._baseline.packed[path] for path in received.kept_members if path in self._baseline.packed}
-        return {**kept, **{path: signature or [] for path, signature in received.packed.items()}}
+        packed = {path: self._baseline.packed[path] for path in received.kept_members if path in self._baseline.packed}
+        return {**packed, **{path: signature or [] for path, signature in received.packed.items()}}
 
 
 def _stage(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> tuple[str, FileSignature | None]:

@@ -23,8 +23,8 @@ def make_url(
 
     It ends with the name of the file, where some clients look for one.
     """
-    facts = [method, context_id, key, int(time.time()) + lifetime]
-    body = json.dumps(facts, separators=(",", ":")).encode()
+    fields = [method, context_id, key, int(time.time()) + lifetime]
+    body = json.dumps(fields, separators=(",", ":")).encode()
     token = base64.urlsafe_b64encode(_sign(secret, body) + body).decode().rstrip("=")
     name = quote(key.rpartition("/")[2].encode("utf-8", "surrogateescape"), safe="")
     return f"{base}/objects/{token}/{name}"

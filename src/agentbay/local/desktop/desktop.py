@@ -163,12 +163,12 @@ class SessionDesktop:
         if ready.refused:
             connection.close()
             raise DesktopFailed(f"The desktop did not start. {ready.text[:1000]}")
-        facts = _READY.fullmatch(ready.text)
-        if facts is None:
+        match = _READY.fullmatch(ready.text)
+        if match is None:
             connection.close()
             raise DesktopFailed("The desktop did not start.")
-        self._leader = int(facts[1])
-        self.environment = {"DISPLAY": f":{facts[2]}", "XAUTHORITY": AUTHORITY_PATH}
+        self._leader = int(match[1])
+        self.environment = {"DISPLAY": f":{match[2]}", "XAUTHORITY": AUTHORITY_PATH}
         self._connection = connection
         return connection
 

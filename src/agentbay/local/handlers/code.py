@@ -53,14 +53,14 @@ async def run_code(session: Session, tool: wire.RunCode) -> wire.ToolReply:
 async def create_context(session: Session, tool: wire.CreateCodeContext) -> wire.ToolReply:
     language = _resolve_context(tool.language, None)
     with session.using() as sandbox:
-        facts = await session.kernels.create(sandbox, language, tool.name, session.environment)
-    return text_result(json.dumps(_entry(facts)))
+        info = await session.kernels.create(sandbox, language, tool.name, session.environment)
+    return text_result(json.dumps(_entry(info)))
 
 
 @tool_handler(wire.ListCodeContexts)
 async def list_contexts(session: Session, tool: wire.ListCodeContexts) -> wire.ToolReply:
     with session.using():
-        return text_result(json.dumps([_entry(facts) for facts in session.kernels.list()]))
+        return text_result(json.dumps([_entry(info) for info in session.kernels.list()]))
 
 
 @tool_handler(wire.RestartCodeContext)
@@ -134,21 +134,21 @@ async def _send_outcome(request: WebSocketRequest, output: ExecutionOutput) -> N
         if traceback:
             await request.send_event("stderr", chunk=traceback)
         await request.send_event("error", error={"code": name, "message": value, "traceback": traceback})
-    facts: dict[str, Any] = {"executionTime": round(output.duration_seconds, 6)}
+    fields: dict[str, Any] = {"executionTime": round(output.duration_seconds, 6)}
     if output.execution_count is not None:
-        facts["executionCount"] = output.execution_count
+        fields["executionCount"] = output.execution_count
     if output.timed_out:
-        facts["timedOut"] = True
+        fields["timedOut"] = True
     if output.truncated:
-        facts["truncated"] = True
+        fields["truncated"] = True
     if output.refused_hosts:
-        facts["refusedHosts"] = output.refused_hosts
+        fields["refusedHosts"] = output.refused_hosts
     status = "failed" if output.failed else "finished"
-    await request.send_end(status=status, executionError=output.error_line or None, **facts)
+    await request.send_end(status=status, executionError=output.error_line or None, **fields)
 
 
-def _entry(facts: CodeContextInfo) -> dict[str, Any]:
-    entry: dict[str, Any] = unstructure(wire.CodeContextEntry(name=facts.name, language=facts.language))
+def _entry(info: CodeContextInfo) -> dict[str, Any]:
+    entry: dict[str, Any] = unstructure(wire.CodeContextEntry(name=info.name, language=info.language))
     return entry
 
 

@@ -90,10 +90,10 @@ class StreamingOutput(ExecutionOutput):
                 await request.send_event(stream, chunk=text)
             case _Shown(display, replaces):
                 result = await run_by_size(len(display.json), self._fit_into_frame, display)
-                facts: dict[str, Any] = {"result": result}
+                fields: dict[str, Any] = {"result": result}
                 if self._with_updates and display.id is not None:
-                    facts |= {"display": display.id, "update": replaces}
-                await request.send_event("result", **facts)
+                    fields |= {"display": display.id, "update": replaces}
+                await request.send_event("result", **fields)
             case _Cleared():
                 await request.send_event("clear")
 

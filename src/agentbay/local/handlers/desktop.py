@@ -84,8 +84,8 @@ async def screenshot(session: Session, tool: tools.Screenshot) -> ToolReply:
     return await run_by_size(len(reply.body), _image_result, image, reply.body[8:])
 
 
-def _image_result(facts: dict[str, Any], content: bytes) -> ToolReply:
-    return text_result(json.dumps({**facts, "data": base64.b64encode(content).decode()}))
+def _image_result(fields: dict[str, Any], content: bytes) -> ToolReply:
+    return text_result(json.dumps({**fields, "data": base64.b64encode(content).decode()}))
 
 
 @tool_handler(tools.ListRootWindows)

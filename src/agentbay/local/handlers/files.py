@@ -54,9 +54,9 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
 def failure_result(what: str, error: FileOperationFailed) -> wire.ToolReply:
     """Make the result of a file operation that failed."""
     # Clients find the class of the error by its name: in the text, the path could hold the words of another one.
-    facts = {"code": errno.errorcode.get(error.errno or 0, ""), "path": error.path}
+    details = {"code": errno.errorcode.get(error.errno or 0, ""), "path": error.path}
     text = f"Failed to {what}: {error.path}, error: {error.strerror}"
-    return error_result(text, structured={"error": facts})
+    return error_result(text, structured={"error": details})
 
 
 @tool_handler(wire.ReadFile)

@@ -51,14 +51,14 @@ class RawBody:
 
 @define(frozen=True, slots=False)
 class RawReply:
-    """The bytes that answer a raw call, and the facts beside them.
+    """The bytes that answer a raw call, and the JSON result in their header.
 
     `size` is None if their number is not known before.
     """
 
     size: int | None
     pieces: AsyncGenerator[bytes, None]
-    facts: dict[str, Any]
+    result: dict[str, Any]
 
 
 @define(frozen=True, slots=False)

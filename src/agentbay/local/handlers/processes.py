@@ -93,18 +93,18 @@ async def list_processes(session: Session, tool: wire.ListProcesses) -> dict[str
 
 @_process_tool(wire.ReadProcessOutput)
 async def read_output(session: Session, tool: wire.ReadProcessOutput) -> dict[str, Any]:
-    facts, data = await _read_output(session, tool)
+    result, data = await _read_output(session, tool)
     text = base64_text(data) if _is_base64(tool.encoding) else decoded_text(data)
-    return {**facts, "data": text}
+    return {**result, "data": text}
 
 
 @raw_tool_handler(wire.ReadProcessOutput)
 async def read_raw_output(session: Session, tool: wire.ReadProcessOutput, body: RawBody) -> ToolReply | RawReply:
     try:
-        facts, data = await _read_output(session, tool)
+        result, data = await _read_output(session, tool)
     except _REFUSALS as refused:
         return text_result(str(refused), is_error=True)
-    return RawReply(len(data), _once(data), facts)
+    return RawReply(len(data), _once(data), result)
 
 
 async def _once(data: bytes) -> AsyncGenerator[bytes, None]:

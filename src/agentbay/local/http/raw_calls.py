@@ -47,7 +47,7 @@ async def serve_raw_call(runtime: Runtime, session_id: str, request: Request, re
     reply = await call_raw_tool(session, name, args, body)
     if not isinstance(reply, RawReply):
         return json_response({"data": {"result": unstructure(reply)}})
-    headers = ((RESULT_HEADER.encode(), json.dumps(reply.facts).encode()),)
+    headers = ((RESULT_HEADER.encode(), json.dumps(reply.result).encode()),)
     return Response(
         200, b"", CONTENT_TYPE, headers=headers, stream=_until_disconnect(reply.pieces, receive), length=reply.size
     )

@@ -14,7 +14,7 @@ from agentbay.local.images.digests import sha256_digest
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded
 from agentbay.local.images.image_config import ImageConfig
 from agentbay.local.images.layer_source import LayerSource
-from agentbay.local.images.layer_writer import LayerFacts, LayerLimits, LayerWriter, check_free_space
+from agentbay.local.images.layer_writer import LayerLimits, LayerStats, LayerWriter, check_free_space
 from agentbay.local.images.store import MAX_LAYERS, Image, ImageStore, Layer, chain_id
 
 MAX_DOCUMENT_BYTES = 8 << 20  # of a manifest or a configuration
@@ -71,11 +71,11 @@ class Importer:
     def add_root(self, file: IO[bytes], config: ImageConfig, name: str, source: str) -> Image:
         """Unpack a whole root file system as an image of one layer."""
         with self._store.new_directory() as directory:
-            digest, facts = self._unpack(file, str(directory), [])
+            digest, stats = self._unpack(file, str(directory), [])
             chain = chain_id("", digest)
             with self._store.keep([chain]):
                 self._store.add_layer(
-                    Layer(chain=chain, size=facts.size, entries=facts.entries, devices=facts.devices), directory
+                    Layer(chain=chain, size=stats.size, entries=stats.entries, devices=stats.devices), directory
                 )
                 return self.record(identify(config, [chain]), config, [chain], name, source)
 
@@ -98,14 +98,14 @@ class Importer:
     def _add_layer(self, file: IO[bytes], chains: Sequence[str], diff_id: str) -> None:
         lowers = self._store.layer_paths(chains[:-1])[::-1]
         with self._store.new_directory() as directory:
-            digest, facts = self._unpack(file, str(directory), lowers)
+            digest, stats = self._unpack(file, str(directory), lowers)
             if digest != diff_id:
                 raise DamagedImage(f"A layer has the digest {digest}, and the image says {diff_id:.80}.")
             self._store.add_layer(
-                Layer(chain=chains[-1], size=facts.size, entries=facts.entries, devices=facts.devices), directory
+                Layer(chain=chains[-1], size=stats.size, entries=stats.entries, devices=stats.devices), directory
             )
 
-    def _unpack(self, file: IO[bytes], directory: str, lowers: Sequence[str]) -> tuple[str, LayerFacts]:
+    def _unpack(self, file: IO[bytes], directory: str, lowers: Sequence[str]) -> tuple[str, LayerStats]:
         writer = LayerWriter(directory, lowers, self._store.owner, self._limits)
         source = LayerSource(file, self._progress)
         try:
@@ -115,7 +115,7 @@ class Importer:
             raise
         except OSError as error:
             raise ImageError(f"A layer cannot be unpacked: {error.strerror or error}.") from error
-        return source.finish(), writer.facts
+        return source.finish(), writer.stats
 
 
 def identify(config: ImageConfig, chains: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ class LayerLimits:
 
 
 @define(slots=False)
-class LayerFacts:
+class LayerStats:
     """What was unpacked."""
 
     entries: int = 0
@@ -83,7 +83,7 @@ class LayerWriter:
         self._open: dict[Parts, int] = {}
         self._times: dict[Parts, float] = {}
         self._written_since_check = 0
-        self.facts = LayerFacts()
+        self.stats = LayerStats()
 
     def unpack(self, source: LayerSource) -> None:
         """Unpack an archive.
@@ -109,8 +109,8 @@ class LayerWriter:
             self._view.close()
 
     def _count_entry(self) -> None:
-        self.facts.entries += 1
-        if self.facts.entries > self._limits.entries:
+        self.stats.entries += 1
+        if self.stats.entries > self._limits.entries:
             raise LimitExceeded(f"A layer has more than {self._limits.entries:,} entries.")
 
     def _add(self, entry: TarEntry, reader: EntrySource) -> None:
@@ -134,7 +134,7 @@ class LayerWriter:
             self._make_directory(path, entry)
             return
         if entry.kind == "device":
-            self.facts.devices += 1
+            self.stats.devices += 1
             return
         if entry.kind == "hardlink":
             self._link(entry, path)
@@ -179,8 +179,8 @@ class LayerWriter:
                 os.utime(fd, (entry.mtime, entry.mtime))
 
     def _count_bytes(self, size: int) -> None:
-        self.facts.size += size
-        if self.facts.size > self._limits.size:
+        self.stats.size += size
+        if self.stats.size > self._limits.size:
             raise LimitExceeded(f"A layer unpacks to more than {self._limits.size >> 30} GiB.")
         self._written_since_check += size
         if self._written_since_check > _FREE_SPACE_CHECK_BYTES:

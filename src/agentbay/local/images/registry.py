@@ -175,17 +175,17 @@ class Registry:
 
     def _log_in(self, challenge: str) -> None:
         scheme, _, rest = challenge.partition(" ")
-        facts = dict(_CHALLENGE.findall(rest))
+        parameters = dict(_CHALLENGE.findall(rest))
         if scheme.lower() == "basic" and self._credentials:
             self._authorization = _basic(self._credentials)
-        elif scheme.lower() == "bearer" and facts.get("realm", "").startswith(("https://", "http://")):
-            self._authorization = f"Bearer {self._fetch_token(facts)}"
+        elif scheme.lower() == "bearer" and parameters.get("realm", "").startswith(("https://", "http://")):
+            self._authorization = f"Bearer {self._fetch_token(parameters)}"
 
-    def _fetch_token(self, facts: dict[str, str]) -> str:
-        realm, known = httpx.URL(facts["realm"]), self._credentials
+    def _fetch_token(self, parameters: dict[str, str]) -> str:
+        realm, known = httpx.URL(parameters["realm"]), self._credentials
         if realm.scheme == "http" and not _is_loopback(realm.host):
             raise PullFailed(f"The registry {self._reference.host} asks for a login without encryption.")
-        asked = {"service": facts.get("service", ""), "scope": facts.get("scope", "")}
+        asked = {"service": parameters.get("service", ""), "scope": parameters.get("scope", "")}
         if known and known.identity_token:
             form = {
                 **asked,

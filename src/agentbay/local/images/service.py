@@ -214,10 +214,10 @@ class ImageService:
 
     def _forget_outputs(self) -> None:
         """Forget what builds have printed that ended long ago."""
-        kept = 0
+        total_bytes = 0
         for job in reversed(self._jobs.values()):
-            kept += job.output.size if job.output else 0
-            if job.output and kept > _MAX_OUTPUT_BYTES and job.state != "running":
+            total_bytes += job.output.size if job.output else 0
+            if job.output and total_bytes > _MAX_OUTPUT_BYTES and job.state != "running":
                 job.output.clear()
 
     def _start(self, job: Job, work: Callable[[Progress], Image]) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from agentbay.local.images import merged_view
 from agentbay.local.images.errors import ImageError, LimitExceeded
-from agentbay.local.images.layer_writer import LayerFacts, LayerLimits, check_free_space, copy_content, make_whiteout
+from agentbay.local.images.layer_writer import LayerLimits, LayerStats, check_free_space, copy_content, make_whiteout
 from agentbay.local.images.merged_view import OPAQUE_ATTRIBUTE
 from agentbay.local.sandbox.shared import dirfd
 from agentbay.local.sandbox.shared.fd_io import closing_fd
@@ -32,7 +32,7 @@ class TreeCopy:
         self._linked: dict[tuple[int, int], tuple[int, str]] = {}  # files with several names: where the first copy is
         self._kept: list[int] = []
         self._since_check, self._place = 0, "/"
-        self.facts = LayerFacts()
+        self.stats = LayerStats()
 
     def copy(self, source: str, target: str) -> None:
         """Copy the content of a directory into an existing one.
@@ -56,8 +56,8 @@ class TreeCopy:
         if depth > dirfd.MAX_DEPTH:
             raise LimitExceeded(f"Directories are nested deeper than {dirfd.MAX_DEPTH}.")
         for name in os.listdir(source):
-            self.facts.entries += 1
-            if self.facts.entries > self._limits.entries:
+            self.stats.entries += 1
+            if self.stats.entries > self._limits.entries:
                 raise LimitExceeded(f"There are more than {self._limits.entries:,} files.")
             found = os.stat(name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
@@ -123,7 +123,7 @@ class TreeCopy:
                 os.fchmod(writer, status.st_mode & 0o777)
 
     def _count(self, size: int) -> None:
-        self.facts.size += size
+        self.stats.size += size
         self._since_check += size
         if self._since_check > _FREE_SPACE_CHECK_BYTES:
             self._since_check = 0

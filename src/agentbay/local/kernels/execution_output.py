@@ -295,13 +295,13 @@ class ExecutionOutput:
         return dump_json(body)
 
     def structured(self) -> dict[str, Any] | None:
-        """Return the facts for which the answer's text has no field."""
-        facts: dict[str, Any] = {"truncated": True} if self.truncated else {}
+        """Return what the answer's text has no field for."""
+        fields: dict[str, Any] = {"truncated": True} if self.truncated else {}
         if self._error is not None:
-            facts["error"] = self._error
+            fields["error"] = self._error
         if self.refused_hosts:
-            facts["refusedHosts"] = self.refused_hosts
-        return facts | ({"timedOut": True} if self.timed_out else {}) or None
+            fields["refusedHosts"] = self.refused_hosts
+        return fields | ({"timedOut": True} if self.timed_out else {}) or None
 
     def _traceback(self) -> list[str]:
         return [self._error["traceback"]] if self._error and self._error["traceback"] else []

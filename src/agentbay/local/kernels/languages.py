@@ -32,7 +32,7 @@ _PYTHON_LOADER = (
     " return b\n"
     "exec(compile(read(int.from_bytes(read(4),'little')),'<kernel>','exec'))"
 )
-_GIVEN_IPYTHON = """\
+_IPYTHON_COPY = """\
 import sys
 if sys.version_info < {version}:
     sys.exit("The image's Python is older than %d.%d, which code needs; commands can use it." % {version})
@@ -84,10 +84,10 @@ async def start_image_python(sandbox: Sandbox, env: Mapping[str, str], budget: B
     """Start a kernel by the own Python of an image."""
     if find_spec("IPython") is None:
         raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
-    from agentbay.local.kernels import given_ipython  # it imports importlib.metadata
+    from agentbay.local.kernels import ipython_copy  # it imports importlib.metadata
 
     # Not isolated (-I), since an image may set PYTHONPATH. Its own IPython comes before the one that it is given.
-    loader = _GIVEN_IPYTHON.format(version=given_ipython.required_version(), path=given_ipython.GIVEN_PATH)
+    loader = _IPYTHON_COPY.format(version=ipython_copy.required_version(), path=ipython_copy.IPYTHON_COPY_PATH)
     argv = [sandbox.python, "-X", "utf8", "-c", loader + _PYTHON_LOADER]
     return await start(sandbox, argv, {**env, **python_environment(sandbox)}, python_program(), budget)
 

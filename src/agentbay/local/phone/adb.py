@@ -83,10 +83,10 @@ async def find_phone(environment: Mapping[str, str] = os.environ) -> Phone:
     if listed.exit_code:
         raise _no_phone(f"adb failed: {listed.stderr.strip()[-300:]}")
     states = dict(_DEVICE_LINE.findall(listed.stdout.decode("utf-8", "replace").partition("\n")[2]))
-    wanted = environment.get(SERIAL_VARIABLE)
-    serials = [serial for serial in states if wanted in (None, "", serial)]
+    chosen_serial = environment.get(SERIAL_VARIABLE)
+    serials = [serial for serial in states if chosen_serial in (None, "", serial)]
     if not serials:
-        problem = f"adb lists no phone {wanted!r}" if wanted else "adb lists no phone"
+        problem = f"adb lists no phone {chosen_serial!r}" if chosen_serial else "adb lists no phone"
         raise _no_phone(f"{problem}. Plug one in, with USB debugging switched on")
     usable = [serial for serial in serials if states[serial] == "device"]
     if len(usable) > 1:

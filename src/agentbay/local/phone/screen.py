@@ -91,8 +91,8 @@ def _to_json(image: Image, image_format: str, quality: int) -> str:
         raise PhoneFailed(f"format must be png or jpeg, not {image_format!r:.80}")
     file = io.BytesIO()
     image.save(file, image_format.upper(), **({"quality": quality} if image_format == "jpeg" else {}))
-    facts = {"type": "image", "mime_type": f"image/{image_format}", "width": image.width, "height": image.height}
-    return json.dumps({**facts, "data": base64.b64encode(file.getvalue()).decode()})
+    fields = {"type": "image", "mime_type": f"image/{image_format}", "width": image.width, "height": image.height}
+    return json.dumps({**fields, "data": base64.b64encode(file.getvalue()).decode()})
 
 
 def _append(whole: Image, last: Image, following: Image) -> Image | None:

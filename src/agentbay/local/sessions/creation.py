@@ -210,10 +210,10 @@ class SessionMaker:
             return replace(image_spec.apply_snapshot(spec, image, self._images), shared=session.shared)
         if image.base:
             return await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
-        from agentbay.local.kernels.given_ipython import make_given_ipython  # it imports importlib.metadata
+        from agentbay.local.kernels.ipython_copy import make_ipython_copy  # it imports importlib.metadata
 
         caches = self._state_dir.path / "cache"
-        ipython = await asyncio.to_thread(make_given_ipython, caches) if image.programs.python else None
+        ipython = await asyncio.to_thread(make_ipython_copy, caches) if image.programs.python else None
         return replace(image_spec.apply_image(spec, image, self._images, ipython), shared=session.shared)
 
     def prepare_ahead(self, session: Session, request: SessionRequest) -> None:

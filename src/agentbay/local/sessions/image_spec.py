@@ -17,13 +17,13 @@ from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
 _CERTIFICATES = f"{PYTHON_PREFIX}/certificates"  # where sessions on images see them
 
 
-def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, given_ipython: Path | None) -> SandboxSpec:
+def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, ipython_copy: Path | None) -> SandboxSpec:
     """Return a specification with the root, user and variables of an image.
 
     Args:
-        given_ipython: The folder of IPython for the image's own Python, or None.
+        ipython_copy: The folder of IPython for the image's own Python, or None.
     """
-    from agentbay.local.kernels.given_ipython import GIVEN_PATH  # it imports importlib.metadata
+    from agentbay.local.kernels.ipython_copy import IPYTHON_COPY_PATH  # it imports importlib.metadata
 
     config, user, programs = image.config, image.user, image.programs
     path = config.env.get("PATH") or DEFAULT_PATH
@@ -35,7 +35,7 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, given_ipytho
         python=programs.python,
         has_shell=bool(programs.shell),
     )
-    ipython = [BindMount(str(given_ipython), GIVEN_PATH, read_only=True)] if given_ipython else []
+    ipython = [BindMount(str(ipython_copy), IPYTHON_COPY_PATH, read_only=True)] if ipython_copy else []
     env, certificates = _certificates(spec.env)
     return replace(
         spec,

@@ -231,7 +231,7 @@ class SessionLayers:
                     if source.is_dir():
                         (directory / name).mkdir()
                         copying.copy(os.fspath(source), os.fspath(directory / name))
-            layer = Layer(chain=chain, size=copying.facts.size, entries=copying.facts.entries)
+            layer = Layer(chain=chain, size=copying.stats.size, entries=copying.stats.entries)
             self._store.add_layer(layer, directory)
         below = session.layers if session.is_layered else ()
         shared = SharedLayer(self._store.layer_path(chain), layer.size)

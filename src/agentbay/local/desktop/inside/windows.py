@@ -40,10 +40,10 @@ class Windows:
     def describe_all(self) -> list[dict[str, Any]]:
         """Describe every window, the oldest first, with its dialogs."""
         found = self._all()
-        for number, facts in found.items():
+        for number, window in found.items():
             parent = self._dialog_owner(number)
             if parent in found:
-                found[parent]["child_windows"].append({**facts, "child_windows": []})
+                found[parent]["child_windows"].append({**window, "child_windows": []})
         return list(found.values())
 
     def active(self) -> dict[str, Any]:
@@ -52,14 +52,14 @@ class Windows:
         Raises:
             Refused: No window has it.
         """
-        facts = self._facts(self._active())
-        if facts is None:
+        window = self._describe(self._active())
+        if window is None:
             raise Refused("no window has the input focus")
-        return facts
+        return window
 
     def visible_pids(self) -> list[int]:
         """Return the processes that have a window that is not minimized."""
-        shown = [facts["pid"] for number, facts in self._all().items() if _HIDDEN not in self._states(number)]
+        shown = [window["pid"] for number, window in self._all().items() if _HIDDEN not in self._states(number)]
         return list(dict.fromkeys(pid for pid in shown if pid))
 
     def activate(self, number: int) -> None:
@@ -136,10 +136,10 @@ class Windows:
                 self._kept_in_focus = 0
 
     def _all(self) -> dict[int, dict[str, Any]]:
-        described = {number: self._facts(number) for number in self._numbers()}
-        return {number: facts for number, facts in described.items() if facts is not None}
+        described = {number: self._describe(number) for number in self._numbers()}
+        return {number: window for number, window in described.items() if window is not None}
 
-    def _facts(self, number: int) -> dict[str, Any] | None:
+    def _describe(self, number: int) -> dict[str, Any] | None:
         """Describe a window, or return None if it is gone."""
         if number not in self._numbers():
             return None
@@ -184,8 +184,8 @@ class Windows:
         return values[0] if values else 0
 
     def _size(self, number: int) -> tuple[int, int]:
-        facts = self._facts(number)
-        return (facts["width"], facts["height"]) if facts else (0, 0)
+        window = self._describe(number)
+        return (window["width"], window["height"]) if window else (0, 0)
 
     def _find(self, number: int) -> None:
         if number not in self._numbers():

@@ -66,12 +66,12 @@ class JupyterBridge:
         await self._manager.shutdown_kernel(now=True)
         os._exit(0)
 
-    def send(self, event: str, **facts: Any) -> None:
+    def send(self, event: str, **fields: Any) -> None:
         """Send a frame, or say in its place that it is too large."""
-        body = _encode({"event": event, **facts})
+        body = _encode({"event": event, **fields})
         if len(body) > _MAX_FRAME_BYTES:
             text = f"[left out: {len(body)} bytes are more than can be shown]"
-            body = _encode({"event": event, **facts, "data": {"text/plain": text}})
+            body = _encode({"event": event, **fields, "data": {"text/plain": text}})
         self._writer.write(len(body).to_bytes(4, "little") + body)
 
     async def _exit_with_kernel(self) -> NoReturn:

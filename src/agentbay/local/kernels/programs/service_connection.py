@@ -52,13 +52,13 @@ class ServiceConnection:
             self.flush()
             os._exit(code)
 
-    def send(self, event: str, **facts: Any) -> None:
+    def send(self, event: str, **fields: Any) -> None:
         """Send a frame after all output so far, except in a forked child."""
         if self._socket is None or self.in_forked_child:
             return
         with InterruptHandler.deferred(), self._send_lock:
             self.flush()
-            body = encode({"event": event, **facts})
+            body = encode({"event": event, **fields})
             self._socket.sendall(len(body).to_bytes(4, "little") + body)
 
     def flush(self) -> None:

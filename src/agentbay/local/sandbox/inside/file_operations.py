@@ -154,20 +154,20 @@ def _make_directory(request: protocol.MakeDirectory, context: OperationContext) 
 
 def _search_tree(request: protocol.SearchTree, context: OperationContext) -> protocol.SearchReply:
     top = context.resolve_directory(request.path)
-    wanted = _escape_brackets(request.pattern)
+    pattern = _escape_brackets(request.pattern)
     excluded = [_escape_brackets(pattern) for pattern in request.exclude]
-    return protocol.SearchReply(matches=sorted(_search(top, wanted, excluded)))
+    return protocol.SearchReply(matches=sorted(_search(top, pattern, excluded)))
 
 
-def _search(top: str, wanted: str, excluded: list[str]) -> Iterator[str]:
-    def kept(directory: str, name: str) -> bool:
+def _search(top: str, pattern: str, excluded: list[str]) -> Iterator[str]:
+    def is_included(directory: str, name: str) -> bool:
         below = os.path.relpath(os.path.join(directory, name), top)
         return not any(fnmatch.fnmatchcase(name, mask) or fnmatch.fnmatchcase(below, mask) for mask in excluded)
 
     for directory, directories, names in os.walk(top):
-        directories[:] = [name for name in directories if kept(directory, name)]
+        directories[:] = [name for name in directories if is_included(directory, name)]
         for name in (*directories, *names):
-            if fnmatch.fnmatchcase(name, wanted) and kept(directory, name):
+            if fnmatch.fnmatchcase(name, pattern) and is_included(directory, name):
                 yield os.path.join(directory, name)
 
 

@@ -64,13 +64,13 @@ def _is_replaced(path: str, targets: Collection[str]) -> bool:
 
 
 def _is_in_the_way(proc: int, pid: int, file: OpenFile, path: str, targets: Collection[str]) -> bool:
-    facts = proc_fs.read_proc_file(proc, f"{pid}/fdinfo/{file.name}").splitlines()
+    fdinfo = proc_fs.read_proc_file(proc, f"{pid}/fdinfo/{file.name}").splitlines()
     if path.startswith("anon_inode:"):
-        return any(line.startswith(b"inotify ") for line in facts)
+        return any(line.startswith(b"inotify ") for line in fdinfo)
     if not _is_replaced(path, targets) or path.startswith("/memfd:"):
         return False
-    flags = next((int(line.split()[1], 8) for line in facts if line.startswith(b"flags:")), os.O_RDWR)
-    is_locked = any(line.startswith(b"lock:") for line in facts)
+    flags = next((int(line.split()[1], 8) for line in fdinfo if line.startswith(b"flags:")), os.O_RDWR)
+    is_locked = any(line.startswith(b"lock:") for line in fdinfo)
     return not stat.S_ISREG(file.status.st_mode) or bool(flags & _WRITING) or is_locked
 
 

@@ -72,9 +72,9 @@ class OutputStore:
         try:
             if self._move is not None:
                 await asyncio.wait({self._move})
-            wanted = 0 if self._is_closed else readable_bytes(self._pipe)
-            while wanted > 0 and not self._is_closed:
-                wanted -= await self._move_chunk()
+            left = 0 if self._is_closed else readable_bytes(self._pipe)
+            while left > 0 and not self._is_closed:
+                left -= await self._move_chunk()
         finally:
             self._is_draining = False
             self._watch()

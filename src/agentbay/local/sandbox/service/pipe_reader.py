@@ -54,9 +54,9 @@ class PipeReader:
         Return the number of bytes.
         """
         # what is written meanwhile does not count, or a background process could keep this from ending
-        wanted = 0 if self.ended.done() else readable_bytes(self._fd)
+        available = 0 if self.ended.done() else readable_bytes(self._fd)
         drained = 0
-        while drained < wanted and (size := self._read()):
+        while drained < available and (size := self._read()):
             drained += size
         return drained
 

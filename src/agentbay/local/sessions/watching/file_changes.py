@@ -15,7 +15,7 @@ DirectorySnapshot = Mapping[str, list[Any]]
 _KERNEL_TICK_SECONDS = 0.02  # file times are no finer: two writes within a tick may bear the same time
 _MAX_SNAPSHOT_ATTEMPTS = 3
 _PATH_BYTES = 200  # about what a path takes in a snapshot
-_IS_DIRECTORY_INDEX, _MTIME_INDEX, _SIZE_INDEX = range(3)  # positions in the facts of a path
+_IS_DIRECTORY_INDEX, _MTIME_INDEX, _SIZE_INDEX = range(3)  # positions in the status of a path
 
 
 class FileChangeTracker:
@@ -81,7 +81,7 @@ async def _take_stable_snapshot(take: TakeSnapshot, path: str) -> DirectorySnaps
 
 
 def _newest(snapshot: DirectorySnapshot) -> int:
-    return max((facts[_MTIME_INDEX] for facts in snapshot.values()), default=0)
+    return max((status[_MTIME_INDEX] for status in snapshot.values()), default=0)
 
 
 def diff_snapshots(before: DirectorySnapshot, now: DirectorySnapshot) -> list[dict[str, str]]:
@@ -89,7 +89,7 @@ def diff_snapshots(before: DirectorySnapshot, now: DirectorySnapshot) -> list[di
 
     There is one event for each path, or two if the kind of the path changed or a new file has content.
     """
-    known = {tuple(facts) for facts in before.values()}  # the facts hold the inode: a file found here was moved
+    known = {tuple(status) for status in before.values()}  # which hold the inode: a file found here was moved
     events: list[dict[str, str]] = []
     for path in sorted(before.keys() | now.keys()):
         old, new = before.get(path), now.get(path)
@@ -107,5 +107,5 @@ def diff_snapshots(before: DirectorySnapshot, now: DirectorySnapshot) -> list[di
     return events
 
 
-def _event(kind: str, path: str, facts: list[Any]) -> dict[str, str]:
-    return {"eventType": kind, "path": path, "pathType": "directory" if facts[_IS_DIRECTORY_INDEX] else "file"}
+def _event(kind: str, path: str, status: list[Any]) -> dict[str, str]:
+    return {"eventType": kind, "path": path, "pathType": "directory" if status[_IS_DIRECTORY_INDEX] else "file"}

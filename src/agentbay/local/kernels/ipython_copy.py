@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
 
-GIVEN_PATH = f"{PYTHON_PREFIX}/ipython"  # where sessions see it
+IPYTHON_COPY_PATH = f"{PYTHON_PREFIX}/ipython"  # where sessions see it
 # completion only, which these kernels do without, and 15 MB
 _LEFT_OUT = frozenset({"jedi", "parso"})
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[^;]*(?:;(.*))?")
@@ -26,7 +26,7 @@ def required_version() -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (3, 11)
 
 
-def make_given_ipython(directory: Path) -> Path | None:
+def make_ipython_copy(directory: Path) -> Path | None:
     """Return a folder with IPython and what it needs, made at first.
 
     It is None if the runtime has no IPython.
