@@ -256,7 +256,8 @@ def test_many_layers_mean_the_same_merged(running: Wire, room: tuple[str, str]) 
 @pytest.mark.parametrize("pause", [0.0, 0.05, 0.2])
 def test_forks_that_nobody_gets(running: Wire, room: tuple[str, str], pause: float) -> None:
     """A client that goes away before it has its forks leaves none."""
-    form = {"Authorization": f"Bearer {running.key}", "SessionId": room[0], "Count": "20"}
+    # So many that they take longer than the longest pause.
+    form = {"Authorization": f"Bearer {running.key}", "SessionId": room[0], "Count": "60"}
     body, url = urlencode(form).encode(), urlsplit(running.url)
     with socket.create_connection((url.hostname, url.port)) as peer:
         head = f"POST /?Action=ForkSession HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(body)}\r\n"

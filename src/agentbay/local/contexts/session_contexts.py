@@ -150,7 +150,7 @@ class SessionContexts:
         """
         try:
             await asyncio.wait_for(self._run_final_uploads(remake), _FINAL_UPLOAD_TIMEOUT_SECONDS)
-        except (SandboxError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the session must end and release its contexts
             _logger.error("%s: its contexts are not up to date: %r", self._session, error)
         if self._has_records:
             await self._service.run_in_thread(self._service.store.unbind, self._session)
@@ -174,16 +174,18 @@ class SessionContexts:
         if self._tasks:
             await asyncio.wait(self._tasks)
         again, self._interrupted = self._interrupted, None
-        sandbox = None
+        remade = None
         if not self._sandbox.alive:
-            self._sandbox = sandbox = await remake(SandboxSpec(root=self._directory, binds=self._binds))
-        for binding, only, transfer in again:
-            await self._transfer(binding, only, transfer)
-        for binding, only in due:
-            transfer = self._transfers.begin(binding.spec.context_id, binding.spec.path_as_given, UPLOAD)
-            await self._transfer(binding, only, transfer)
-        if sandbox:
-            await sandbox.close()
+            self._sandbox = remade = await remake(SandboxSpec(root=self._directory, binds=self._binds))
+        try:
+            for binding, only, transfer in again:
+                await self._transfer(binding, only, transfer)
+            for binding, only in due:
+                transfer = self._transfers.begin(binding.spec.context_id, binding.spec.path_as_given, UPLOAD)
+                await self._transfer(binding, only, transfer)
+        finally:
+            if remade:
+                await remade.close()
 
     def _select_bindings(self, context_id: str, path: str) -> list[tuple[Binding, str, str]]:
         """Return what to transfer: bindings, paths below them, and paths to report."""

@@ -59,9 +59,10 @@ async def create(runtime: Runtime, action: wire.CreateMcpSession) -> wire.Create
         options=options,
     )
     session = await runtime.sessions.create(request)
-    if asked.envs:
-        await set_variables(session, asked.envs)
-    await start_entrypoint(runtime.sessions, session)
+    async with runtime.sessions.deleted_on_failure(session):
+        if asked.envs:
+            await set_variables(session, asked.envs)
+        await start_entrypoint(session)
     given = [name for name in wire_names(wire.SessionOptions) if getattr(asked, name) is not None]
     return wire.CreatedSessionData(success=True, given_options=given or None, **connection_fields(runtime, session))
 

@@ -10,7 +10,6 @@ import shlex
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.sandbox.service.manager import ResourceCreationFailed
 from agentbay.local.sessions.session import Session
-from agentbay.local.sessions.table import SessionTable
 
 ENTRYPOINT_ID = "entrypoint"  # of the background process
 
@@ -27,8 +26,8 @@ def entrypoint_of(session: Session) -> list[str]:
     return [*config.entrypoint, *config.command] if config and config.entrypoint else []
 
 
-async def start_entrypoint(sessions: SessionTable, session: Session) -> None:
-    """Start the entry point of a new session, or delete the session.
+async def start_entrypoint(session: Session) -> None:
+    """Start the entry point of a new session.
 
     Raises:
         InvalidRequestError: There is no such program, or it cannot be started.
@@ -47,12 +46,9 @@ async def start_entrypoint(sessions: SessionTable, session: Session) -> None:
                 env=session.environment,
                 stdin=b"",
             )
-    except BaseException as error:
-        await sessions.delete(session)
-        if isinstance(error, ResourceCreationFailed):
-            raise invalid_request(
-                f"entrypoint: {shlex.join(argv):.200} cannot be started: {error}; entrypoint=[] creates a session "
-                "without it.",
-                "InvalidParameter.Entrypoint",
-            ) from error
-        raise
+    except ResourceCreationFailed as error:
+        raise invalid_request(
+            f"entrypoint: {shlex.join(argv):.200} cannot be started: {error}; entrypoint=[] creates a session "
+            "without it.",
+            "InvalidParameter.Entrypoint",
+        ) from error

@@ -83,7 +83,8 @@ async def _create_fork(
     )
     made = await sessions.create(request)
     made.environment.update(session.environment)
-    await start_entrypoint(sessions, made)
+    async with sessions.deleted_on_failure(made):
+        await start_entrypoint(made)
     return made
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -187,6 +187,16 @@ class SessionTable:
         """
         await asyncio.wait({self._start_deleting(session, "")}, timeout=_DELETE_WAIT_SECONDS)
 
+    @asynccontextmanager
+    async def deleted_on_failure(self, session: Session) -> AsyncIterator[None]:
+        """Delete a new session if the block fails, since its client never learns its id."""
+        try:
+            yield
+        except BaseException:
+            if session.lifecycle.is_usable:  # otherwise it ends already
+                await self.delete(session)
+            raise
+
     def delete_undelivered(self, session_ids: Iterable[str]) -> None:
         """Begin to delete sessions whose client disconnected before they were ready."""
         for session_id in session_ids:
@@ -232,9 +242,12 @@ class SessionTable:
     async def _dispose(self, session: Session) -> None:
         """Upload the contexts, kill every process, and remove the files in the background."""
         if session.contexts is not None:
-            if session.contexts.bindings:
-                await session.save_browser_profile()
-            await session.contexts.finish(partial(self._remake_sandbox, session))
+            try:
+                if session.contexts.bindings:
+                    await session.save_browser_profile()
+                await session.contexts.finish(partial(self._remake_sandbox, session))
+            except Exception:  # whatever fails there, the session must end
+                _logger.exception("%s: its contexts could not be released", session.session_id)
         await session.dispose()
         self._images.release(session.kept_layers)
         self.remove_directory_later(session.directory)
