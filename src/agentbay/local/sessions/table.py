@@ -189,7 +189,7 @@ class SessionTable:
 
     @asynccontextmanager
     async def deleted_on_failure(self, session: Session) -> AsyncIterator[None]:
-        """Delete a new session if the block fails, since its client never learns its id."""
+        """Delete a new session, whose client never learns its id, if the block fails."""
         try:
             yield
         except BaseException:
