@@ -386,8 +386,8 @@ class SyncQueue(Generic[T]):
             TimeoutError: There was nothing for so many seconds.
         """
         try:
-            # The queue takes neither an infinite timeout (OverflowError) nor a negative one (ValueError).
-            return self._queue.get(timeout=None if timeout == math.inf else max(timeout, 0.0))
+            # The queue takes neither a very long timeout (OverflowError) nor a negative one (ValueError).
+            return self._queue.get(timeout=None if timeout > threading.TIMEOUT_MAX else max(timeout, 0.0))
         except queue.Empty:
             raise TimeoutError from None
 
@@ -408,8 +408,8 @@ class SyncEvent:
 
     def wait(self, timeout: float = math.inf) -> bool:
         """Wait for the event, and return whether it is set."""
-        # Infinity would raise OverflowError.
-        return self._event.wait(None if timeout == math.inf else timeout)
+        # A very long timeout would raise OverflowError.
+        return self._event.wait(None if timeout > threading.TIMEOUT_MAX else timeout)
 
 
 class SyncWorker:

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import json
 import pkgutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
@@ -39,7 +44,7 @@ from agentbay._sync.extensions import ExtensionsService
 from agentbay._sync.mobile_simulate import MobileSimulateService
 from agentbay._sync.process import Process
 from agentbay._concurrency import sync_sleep
-from tests.scripted import Peer, Request, Service, ok, refused, silence, tool_says
+from tests.scripted import NOT_FOUND, Peer, Request, Service, ok, refused, silence, tool_says
 
 from .calls import client, handle
 
@@ -50,7 +55,7 @@ class Title(BaseModel):
     title: str
 
 
-LIMIT_SECONDS = 0.05
+LIMIT_SECONDS = 0.03
 PATIENCE_SECONDS = 5.0  # far below the client's own limit, and above what a busy machine needs for the shorter one
 
 
@@ -282,3 +287,139 @@ def test_what_a_call_started_outlives_it(bay: AgentBay) -> None:
         assert process.wait(60) == 0
         assert process.stdout.read() == "done\n"
         terminal.kill(timeout=5)
+
+
+def test_a_session_is_deleted_all_the_same() -> None:
+    """An upload of contexts that uses up the time does not keep a session alive."""
+    uploading = [{"contextId": "c", "path": "/x", "status": "Preparing", "taskType": "upload", "startTime": 1}]
+    state = json.dumps([{"type": "data", "data": json.dumps(uploading)}])
+    script: dict[str, Any] = {"SyncContext": ok(), "GetContextInfo": ok({"ContextStatus": state})}
+    with Service({**script, "DeleteSessionAsync": ok(), "GetSessionDetail": NOT_FOUND}) as service:
+        with client(service.url) as bay:
+            deleted = handle(bay).delete(sync_context=True, timeout=0.3)
+            assert "was deleted, but its contexts were not uploaded" in deleted.error_message
+            assert service.count("DeleteSessionAsync") == 1
+
+
+def test_a_terminal_that_nobody_gets_is_killed(session: Session) -> None:
+    """A terminal whose creation took too long leaves no program behind."""
+    session.pty.list()
+    late = 0
+    for milliseconds in (0.3, 0.6, 1, 1.5) * 5:
+        try:
+            terminal = session.pty.create(argv=["sleep", "100"], timeout=milliseconds / 1000)
+        except DeadlineExceeded:
+            late += 1
+        else:
+            terminal.kill()
+    assert late
+    for _ in range(100):
+        if not (session.command.run("pgrep sleep")).stdout:
+            break
+        sync_sleep(0.1)
+    assert all(terminal.status == "exited" for terminal in session.pty.list())
+
+
+@pytest.mark.slow
+def test_following_and_staging_have_it() -> None:
+    """A command with callbacks or input ends soon after its time limit where the service does not answer."""
+    with Service(silence) as service:
+        with client(service.url) as bay:
+            command = handle(bay).command
+            for options in ({"on_stdout": print}, {"stdin": "x"}):
+                started = time.monotonic()
+                late = command.run("true", timeout=0.1, **options)  # type: ignore[arg-type]
+                assert isinstance(late.exception, DeadlineExceeded)
+                # the margin for an answer, and the end of what may have been started
+                assert time.monotonic() - started < 25
+
+
+def test_two_commands_of_git_share_it(session: Session) -> None:
+    """Where git runs twice, the second one has what the first one left."""
+    with pytest.raises(GitTimeoutError):
+        session.git.configure_user(".", "a", "a@example.com", timeout=0.0001)
+    session.git.configure_user(".", "a", "a@example.com", timeout=60)
+    assert (session.command.run("git config --global user.email")).stdout == "a@example.com\n"
+
+
+def test_callbacks_have_their_own(session: Session, tmp_path: Path) -> None:
+    """What a callback calls, or starts, is not limited by the call that it reports on."""
+    (tmp_path / "file").write_bytes(b"x")
+    seen: list[tuple[float, bool]] = []
+
+    def progress(_: object) -> None:
+        sync_sleep(0.3)
+        seen.append((session.timeout, (session.keep_alive()).success))
+
+    with contextlib.suppress(DeadlineExceeded):
+        session.file_system.push(tmp_path, "there", progress=progress, timeout=0.2)
+    assert seen
+    assert set(seen) == {(session.agent_bay.timeout, True)}
+
+
+def test_copying_in_the_background_outlives_it() -> None:
+    """The callback of `context.sync` is called when the copying ends, later than the call's time limit."""
+    done: list[bool] = []
+    with Service({"SyncContext": ok(), "GetContextInfo": answer_late}) as service:
+        with client(service.url) as bay:
+            handle(bay).context.sync(callback=done.append, timeout=0.2)
+            for _ in range(200):
+                if done:
+                    break
+                sync_sleep(0.05)
+    assert done == [True]
+
+
+def test_a_process_is_polled_once(session: Session) -> None:
+    """Waiting for no time tells whether the process has ended."""
+    process = session.command.start("true")
+    process.wait()
+    again = session.command.attach(process.id)
+    assert again.wait(timeout=0) == 0
+    running = session.command.start("sleep 60")
+    with pytest.raises(DeadlineExceeded, match="still runs"):
+        running.wait(timeout=0)
+
+
+@pytest.mark.parametrize("way", ["the own pool", "http_client"])
+def test_slow_storage(way: str, tmp_path: Path) -> None:
+    """A storage that takes one block after the other, and never stands still, is left when the time is over."""
+    (tmp_path / "file").write_bytes(bytes(32 << 20))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        threading.Thread(target=take_slowly, args=(listener,), daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        with Service({"GetContextFileUploadUrl": ok({"Url": url, "ExpireTime": 99999})}) as service:
+            with httpx.Client(trust_env=False) as mine:
+                options = {"http_client": mine} if way == "http_client" else {}
+                with client(service.url, max_retries=0, **options) as bay:
+                    started = time.monotonic()
+                    with pytest.raises(DeadlineExceeded):
+                        bay.context.upload("c", tmp_path / "file", "/x", timeout=0.5)
+                    assert time.monotonic() - started < PATIENCE_SECONDS
+
+
+def take_slowly(listener: socket.socket) -> None:
+    """Accept one connection, and read about 3 MiB a second from it."""
+    peer, _ = listener.accept()
+    with peer, contextlib.suppress(OSError):
+        while peer.recv(1 << 17):
+            time.sleep(0.04)
+
+
+def test_the_start_of_a_runtime_does_not_count() -> None:
+    """The first call may take the time that the private runtime needs to start, beside its own limit."""
+    with AgentBay.local() as bay:
+        assert (bay.list(timeout=0.1)).success
+    with AgentBay.local() as bay, bay.session(timeout=0.2) as session:
+        assert (session.keep_alive()).success
+
+
+def test_very_long_limits(session: Session) -> None:
+    """A limit may be longer than any program runs."""
+    for timeout in (1e10, float("inf")):
+        assert (session.keep_alive(timeout=timeout)).success
+        assert session.pty.list(timeout=timeout) == []
+    assert (session.command.run("echo hi", timeout=1e10)).stdout == "hi\n"
+    with pytest.raises(InvalidArgumentError, match="positive and finite"):
+        session.git.init("r", timeout=float("inf"))

@@ -17,7 +17,7 @@ from .._transport.browser import (
     read_task_id,
     write_observed_action,
 )
-from .._transport.deadline import Deadline, limit_seconds, time_limit
+from .._transport.deadline import Deadline, operation_deadline, time_limit
 from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, BrowserError
@@ -237,10 +237,9 @@ class AsyncBrowserOperator(AsyncBaseService):
         label: str,
     ) -> R:
         """Start a task, and ask for its outcome until there is one."""
-        limit = limit_seconds(TASK_TIMEOUT_SECONDS) if timeout is None else timeout
         try:
             task_id = read_task_id(text_or_raise(await self._run(call, what), BrowserError))
-            deadline = Deadline(limit)
+            deadline = operation_deadline(TASK_TIMEOUT_SECONDS) if timeout is None else Deadline(timeout)
             while True:
                 await async_sleep(max(0.0, min(POLL_SECONDS, deadline.remaining())))
                 reply = await self._run(poll(task_id=task_id), what)

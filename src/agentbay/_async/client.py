@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from .._arguments import checked_arguments, recheck
 from .._concurrency import async_shield
 from .._handles import Handle
-from .._transport.deadline import Deadline, limit_seconds, time_limit, without_time_limit
+from .._transport.deadline import operation_deadline, time_limit, without_time_limit
 from .._transport.sessions import blank_label_error, check_session_id, estimate_times, parse_time, to_session_data
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
@@ -274,7 +274,7 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         image_id = params.image_id or ""
         if isinstance(image_id, Image):
             image_id = (await self.images.build(image_id)).image_id
-        deadline = Deadline(limit_seconds(_CREATE_TIMEOUT_SECONDS))
+        deadline = operation_deadline(_CREATE_TIMEOUT_SECONDS)
         try:
             action = make_create_session(params, self.region_id, image_id)
         except ValueError as error:

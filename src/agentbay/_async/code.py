@@ -11,7 +11,7 @@ from .._handles import Handle
 from .._transport.code import make_run_code, read_code_result
 from .._transport.code_contexts import raise_if_failed, read_context, read_contexts, require_context_name
 from .._transport.code_stream import CodeEventCollector, make_interrupt_request, make_run_request
-from .._transport.deadline import time_limit
+from .._transport.deadline import operation_deadline, time_limit
 from .._wire.frames import MAX_FRAME_BYTES
 from .._wire.tools import CreateCodeContext, ListCodeContexts, RemoveCodeContext, RestartCodeContext, RunCode
 from ..errors import AgentBayError, CodeError, ToolError
@@ -135,7 +135,9 @@ class AsyncCode(AsyncBaseService):
                 language=make_run_code("", language).language or "", name=name and require_context_name(name)
             )
             return read_context(
-                await self.session._run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
+                await self.session._run_tool(
+                    call, deadline=operation_deadline(_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
+                )
             )
 
     async def list_contexts(self, *, timeout: float | None = None) -> list[CodeContext]:

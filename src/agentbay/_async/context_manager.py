@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import checked_arguments
 from .._concurrency import async_sleep, async_start_background
 from .._transport.contexts import to_binding, total_poll_seconds
-from .._transport.deadline import Deadline, limit_seconds, time_limit
+from .._transport.deadline import Deadline, operation_deadline, time_limit
 from .._transport.poll import poll_delays
 from .._wire.contexts import (
     BindContexts,
@@ -136,7 +136,7 @@ class AsyncContextManager:
     async def _sync_and_wait(
         self, context_id: str | None, path: str | None, mode: str | None, polls: int, interval: int
     ) -> ContextSyncResult:
-        deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
+        deadline = operation_deadline(total_poll_seconds(polls, interval / 1000))
         reply = await sync_contexts(self._transport, self._make_sync_action(context_id, path, mode), deadline)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
@@ -152,9 +152,9 @@ class AsyncContextManager:
     ) -> ContextSyncResult:
         action = self._make_sync_action(context_id, path, mode)
         reply = await self._transport.call(action)
-        deadline = Deadline(limit_seconds(total_poll_seconds(polls, interval / 1000)))
 
-        async def follow() -> None:
+        async def follow() -> None:  # it outlives this call, and its time limit
+            deadline = Deadline(total_poll_seconds(polls, interval / 1000))
             try:
                 await wait_for_sync(self._transport, action, deadline)
             except AgentBayError:
@@ -201,13 +201,13 @@ class AsyncContextManager:
 
     async def _wait_for_downloads(self, syncs: list[ContextSync]) -> None:
         await self._wait_for_bindings({sync.context_id for sync in syncs})
-        deadline = Deadline(limit_seconds(_DOWNLOAD_TIMEOUT_SECONDS))
+        deadline = operation_deadline(_DOWNLOAD_TIMEOUT_SECONDS)
         for sync in syncs:
             asked = GetContextInfo(session_id=self.session.session_id, context_id=sync.context_id, path=sync.path)
             await wait_for_transfers(self._transport, asked, "download", deadline)
 
     async def _wait_for_bindings(self, missing: set[str]) -> None:
-        deadline = Deadline(limit_seconds(_BIND_TIMEOUT_SECONDS))
+        deadline = operation_deadline(_BIND_TIMEOUT_SECONDS)
         for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=2.0):
             try:
                 reply = await self._describe_bindings(deadline.capped(self.session.timeout))
@@ -218,7 +218,7 @@ class AsyncContextManager:
             if not missing:
                 return
             await async_sleep(delay)
-        raise WaitTimeoutError(f"not listed within {_BIND_TIMEOUT_SECONDS:g} s: {', '.join(sorted(missing))}")
+        raise WaitTimeoutError(f"not listed within {deadline.seconds:g} s: {', '.join(sorted(missing))}")
 
     @folded(ContextBindingsResult, unless_http_error=True)
     async def list_bindings(self, *, timeout: float | None = None) -> ContextBindingsResult:

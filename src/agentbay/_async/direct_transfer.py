@@ -34,7 +34,7 @@ async def send_file_directly(
         AgentBayError: If the session did not take it; typed by what happened.
     """
     outgoing = session._raw_request(WriteFile(path=path, content=""), source.size)
-    blocks = AsyncFileChunks(source, settings.progress)
+    blocks = AsyncFileChunks(source, settings, outgoing.label)
 
     async def attempt() -> TransferOutcome:
         await blocks.rewind()
@@ -68,6 +68,7 @@ async def fetch_file_directly(
                 raise ReplyError("The session answered a download without the file.", action=outgoing.label)
             async for block in response.aiter_raw(BLOCK_BYTES):
                 await async_run_blocking(target.write, block)
+                settings.deadline.remaining_or_raise(outgoing.label)
                 if settings.progress is not None:
                     await async_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received)

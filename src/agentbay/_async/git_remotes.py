@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from .._arguments import NOT_NEGATIVE, checked_arguments
+from .._arguments import NOT_NEGATIVE, POSITIVE_AND_FINITE, checked_arguments
 from .._transport import git as commands
 from .._transport.command import command_limit_ms
 from .._transport.git import GitCommand
@@ -15,8 +16,10 @@ from .service import AsyncBaseService
 if TYPE_CHECKING:
     from .session import AsyncSession
 
+_MIN_LIMIT_SECONDS = 0.001  # of a command whose time is over before it starts: it must still fail as one
 
-@checked_arguments(timeout_ms=NOT_NEGATIVE)
+
+@checked_arguments(timeout_ms=NOT_NEGATIVE, timeout=POSITIVE_AND_FINITE)
 class AsyncGitRemotes(AsyncBaseService):
     """The remotes of a repository."""
 
@@ -172,7 +175,9 @@ class AsyncGitRemotes(AsyncBaseService):
 
     async def _run_unchecked(self, job: GitCommand, timeout_ms: int | None, timeout: float | None) -> GitOutput:
         if not self._is_git_available:
+            began = time.monotonic()
             version = await self._execute(commands.VERSION_COMMAND, None, timeout)
+            timeout = time_left(timeout, began)
             if version.exit_code:
                 raise git_not_found(version)
             self._is_git_available = True
@@ -182,3 +187,13 @@ class AsyncGitRemotes(AsyncBaseService):
         limit = command_limit_ms(timeout_ms or job.timeout_ms, timeout)
         result = await self.session.command._execute(job.command, limit, None, dict(commands.GIT_ENVIRONMENT))
         return read_output(job, result)
+
+
+def time_left(timeout: float | None, began: float) -> float | None:
+    """Return what is left of a time limit for the second of two commands.
+
+    Args:
+        timeout: Seconds for both, or None.
+        began: When the first one began, on the monotonic clock.
+    """
+    return None if timeout is None else max(timeout - (time.monotonic() - began), _MIN_LIMIT_SECONDS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .._concurrency import async_sleep
 from .._transport import process_scripts as scripts
 from .._transport.command_line import CommandLine
-from .._transport.deadline import Deadline, to_timeout_ms
+from .._transport.deadline import Deadline, operation_deadline, to_timeout_ms
 from .._transport.processes import CANCEL_SECONDS, REPLY_MARGIN_SECONDS, ProcessEntry, ProcessState
 from .._wire.tools import DeleteFile, Shell, ToolReply, WriteFile, mark_internal
 from ..errors import AgentBayError, CommandError, FileError
@@ -44,7 +44,8 @@ class AsyncProcessScripts:
         script = scripts.start_script(process_id, line.text, cwd, envs or {}, label)
         text = mark_internal(script, starts=label, directory=scripts.process_directory(process_id))
         call = Shell(command=text, timeout_ms=to_timeout_ms(_START_SECONDS))
-        reply = await self._session._run_tool(call, timeout=_START_SECONDS + REPLY_MARGIN_SECONDS)
+        deadline = operation_deadline(_START_SECONDS + REPLY_MARGIN_SECONDS)
+        reply = await self._session._run_tool(call, deadline=deadline)
         return scripts.read_pid(reply, process_id, cwd)
 
     async def list(self) -> list[ProcessEntry]:
@@ -77,7 +78,7 @@ class AsyncProcessScripts:
             # again from the first byte that was not taken.
             while done < len(piece) and (not done or deadline.remaining() > 0):
                 script = scripts.feed_script(process_id, staged, len(piece), done, _STDIN_STALL_SECONDS)
-                done = int(await self._run_checked(script, process_id))
+                done = int(await self._run_checked(script, process_id, deadline))
                 if deadline.remaining() <= 0:
                     break
         except AgentBayError:
@@ -108,8 +109,11 @@ class AsyncProcessScripts:
         with contextlib.suppress(AgentBayError):  # what happened before is what the caller must know
             await self._session._run_tool(DeleteFile(path=staged), timeout=_CLEANUP_SECONDS)
 
-    async def _run_checked(self, script: str, process_id: str) -> str:
-        return scripts.read_output_or_raise(await self._run(script, self._session.timeout), process_id)
+    async def _run_checked(self, script: str, process_id: str, deadline: Deadline | None = None) -> str:
+        seconds = self._session.timeout
+        if deadline is not None:  # the script looks at the time by itself, and needs some to answer
+            seconds = min(seconds, max(deadline.remaining(), 0.0) + REPLY_MARGIN_SECONDS)
+        return scripts.read_output_or_raise(await self._run(script, seconds), process_id)
 
     async def _run(self, script: str, seconds: float) -> Reply[ToolReply]:
         call = Shell(command=mark_internal(script), timeout_ms=to_timeout_ms(seconds))

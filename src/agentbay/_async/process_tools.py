@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._transport.command_line import CommandLine
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, operation_deadline
 from .._transport.processes import (
     CANCEL_SECONDS,
     REPLY_MARGIN_SECONDS,
@@ -53,7 +53,7 @@ class AsyncProcessTools:
         call = wire.StartProcess(
             command=line.text, process_id=process_id, cwd=cwd, envs=envs, label=label, **line.tool_fields()
         )
-        return read_pid_answer(await self._session._run_tool(call, timeout=_START_SECONDS))
+        return read_pid_answer(await self._session._run_tool(call, deadline=operation_deadline(_START_SECONDS)))
 
     async def list(self) -> list[ProcessEntry]:
         """List the processes, the newest last."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import checked_arguments
 from .._concurrency import AsyncSemaphore
 from .._handles import Handle
-from .._transport.deadline import Deadline, limit_seconds, time_limit
+from .._transport.deadline import Deadline, operation_deadline, time_limit
 from .._transport.files import to_bytes
 from .._websocket import AsyncEvent, AsyncQueue, AsyncWorker
 from .._wire import pty as wire
@@ -111,7 +111,7 @@ class AsyncPtyHandle(Handle):
             if not self._acknowledges_input:
                 await self._pty._send("pty.input", self._make_input(whole))
                 return
-            deadline = Deadline(limit_seconds(CALL_TIMEOUT_SECONDS))
+            deadline = operation_deadline(CALL_TIMEOUT_SECONDS)
             if not await self._input_lock.acquire(deadline.remaining()):
                 raise deadline.exceeded_error(f"Input for the terminal {self._id}")
             try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
 from .._concurrency import async_run_blocking
 from .._mcp_mounts import McpMounts, make_connection
+from .._transport.deadline import time_limit
 from ..models.tools import McpTool
 from .services import AsyncSessionServices
 
@@ -41,7 +43,7 @@ class AsyncSessionMcpServers(AsyncSessionServices):
                 over standard input and output: a line, or a program and its arguments.
             envs: Further environment variables of the command.
             headers: HTTP headers for an address, such as `{"Authorization": "Bearer ..."}`.
-            timeout: Seconds that connecting may take.
+            timeout: Seconds that it may take.
 
         Returns:
             The tools that it adds. Their `server` is the name for `unmount_mcp`.
@@ -57,9 +59,10 @@ class AsyncSessionMcpServers(AsyncSessionServices):
         """
         connection = make_connection(self._mcp_mounts, server, envs, headers)
         try:
-            await async_run_blocking(connection.open, timeout)
-            (await self._session.agent_bay.get_session(self._session.session_id)).unwrap()  # it may have ended
-            self._mcp_mounts.add(connection, await self._session.list_mcp_tools())
+            with time_limit(timeout):
+                await async_run_blocking(connection.open, min(timeout, threading.TIMEOUT_MAX))
+                (await self._session.agent_bay.get_session(self._session.session_id)).unwrap()  # it may have ended
+                self._mcp_mounts.add(connection, await self._session.list_mcp_tools())
         except BaseException:
             await async_run_blocking(connection.close)
             raise

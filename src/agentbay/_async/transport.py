@@ -24,7 +24,7 @@ from .._concurrency import (
 )
 from .._transport.addresses import read_address
 from .._transport.connection_errors import CONNECTION_ERRORS, NothingSent, PoolExhausted, Unreadable, WaitTimedOut
-from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts, limit_seconds
+from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts, current_limit, operation_deadline
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
 from .._transport.request import HttpRequest, make_direct_request, make_raw_request, make_rpc_request
 from .._transport.retry import retry_backoff
@@ -115,7 +115,8 @@ class AsyncTransport:
     @property
     def timeout(self) -> float:
         """Seconds that a call without a deadline may take."""
-        return limit_seconds(self.settings.timeout)
+        limit = current_limit()
+        return self.settings.timeout if limit is None else limit.seconds
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
@@ -144,7 +145,7 @@ class AsyncTransport:
         Raises:
             AgentBayError: Typed by what happened; nothing that could be executed twice is sent twice.
         """
-        deadline = deadline or Deadline(self.timeout)
+        deadline = deadline or operation_deadline(self.settings.timeout)
         try:
             return await self._call_with_retries(action, deadline, timeouts, extend)
         # The service only says that the call is impossible. Users need to know that the session is paused or has ended.
@@ -359,8 +360,10 @@ class AsyncTransport:
             # Only a running runtime knows its address. Its start takes a while, so it must not block an event loop.
             began = time.monotonic()
             url = await async_run_blocking(self._launcher.start)
-            if deadline is not None:  # the start has a limit of its own: in a container, its image may be built first
-                deadline.postpone(time.monotonic() - began)
+            # The start has a limit of its own: in a container, its image may be built first.
+            waiting = deadline or current_limit()
+            if waiting is not None:
+                waiting.postpone(time.monotonic() - began)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
 
     async def _wait_before_retry(

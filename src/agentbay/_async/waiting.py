@@ -75,13 +75,13 @@ class PauseExtension:
             # before the call began is not the call's.
             spans = [(max(now - pause.began_ago, self._start), now - pause.ended_ago) for pause in detail.pauses]
             lost_seconds = sum(max(ended - began, 0.0) for began, ended in spans)
-            deadline.at = max(deadline.at, self._start + deadline.seconds + lost_seconds)
+            deadline.move(max(deadline.at, self._start + deadline.seconds + lost_seconds))
         elif self._was_paused and detail.status not in _PAUSED_STATUSES:
-            deadline.at = now + deadline.seconds  # how long the pause was is not known
+            deadline.move(now + deadline.seconds)  # how long the pause was is not known
         self._was_paused = detail.status in _PAUSED_STATUSES
         if self._was_paused:
             # The pause is not over, so its length is not known yet. The call waits a little and then asks again.
-            deadline.at = max(deadline.at, now + _PAUSE_POLL_SECONDS)
+            deadline.move(max(deadline.at, now + _PAUSE_POLL_SECONDS))
 
 
 async def wait_until_gone(transport: AsyncTransport, session_id: str, deadline: Deadline) -> None:
@@ -205,9 +205,9 @@ async def wait_for_contexts(
     Returns the error if one does not.
     """
     missing = awaited
+    if not missing:
+        return None
     for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=5.0):
-        if not missing:
-            return None
         try:
             found = await transport.call(GetContextInfo(session_id=session_id), deadline.capped(transport.timeout))
             missing, wrong = check_awaited_contexts(awaited, found.data_or_raise().transfers())
@@ -216,6 +216,8 @@ async def wait_for_contexts(
         if wrong:
             # Returned and not raised, because the result must hold the session, which exists and has to be deleted.
             return SessionError(f"Session {session_id} was created, but not its contexts: {wrong[0]}")
+        if not missing:
+            return None
         await async_sleep(delay)
     late = ", ".join(sorted(missing))
     return SessionError(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._concurrency import AsyncCallable, AsyncPerLoop, AsyncSemaphore, async_sleep
-from .._transport.deadline import Deadline, limit_seconds, without_time_limit
+from .._transport.deadline import Deadline, operation_deadline, without_time_limit
 from .._transport.retry import retry_backoff
 from .._transport.ws_protocol import ExchangeEnded, ExchangeKind, PushMessage, make_frame
 from .._websocket import AsyncEvent, AsyncWebSocket, AsyncWorker, WebSocketEndpoint
@@ -88,7 +88,7 @@ class AsyncWsClient:
 
     async def call(self, target: str, data: dict[str, Any], timeout: float = CALL_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Send a request and return its answer, like `AsyncReconnectingWebSocket.call`."""
-        return await (await self.websocket()).call(target, data, Deadline(limit_seconds(timeout)))
+        return await (await self.websocket()).call(target, data, operation_deadline(timeout))
 
     async def stream(self, target: str, data: dict[str, Any], timeout: float) -> AsyncWsStream:
         """Send a request and return the stream of its events.
@@ -160,6 +160,7 @@ class AsyncReconnectingWebSocket:
         data: dict[str, Any],
         deadline: Deadline,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
+        on_late_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
         """Send a request and return its answer.
 
@@ -168,13 +169,15 @@ class AsyncReconnectingWebSocket:
             data: The request.
             deadline: When the answer must be there.
             on_answer: Gets the answer before any later frame is read, under the rule of `Listener.on_push`.
+            on_late_answer: The same for an answer that comes when this has failed already.
 
         Raises:
             ToolError: The target refused.
             AgentBayError: There is no answer, or it cannot be read.
         """
         connection = await self.ensure_connected(deadline)
-        with connection.exchange(ExchangeKind.CALL, target, data, on_answer) as (frame, answers):
+        exchange = connection.exchange(ExchangeKind.CALL, target, data, on_answer, on_late_answer)
+        with exchange as (frame, answers):
             await connection.send(frame, deadline)
             try:
                 arrival: ExchangeEnded = await answers.get(deadline.remaining())

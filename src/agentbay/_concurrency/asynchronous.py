@@ -10,7 +10,7 @@ from functools import wraps
 from inspect import isawaitable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
-from .._transport.deadline import unlimited_context
+from .._transport.deadline import unlimited_context, without_time_limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -218,10 +218,14 @@ def async_paged(
 
 
 async def async_invoke(function: Callable[..., object], *args: object) -> None:
-    """Call a function, and await its result if it is awaitable."""
-    result = function(*args)
-    if isawaitable(result):
-        await result
+    """Call a user's function, and await its result if it is awaitable.
+
+    The time limit of the call that it reports on is not that of the calls that it makes.
+    """
+    with without_time_limit():
+        result = function(*args)
+        if isawaitable(result):
+            await result
 
 
 def async_check_event_loop() -> None:

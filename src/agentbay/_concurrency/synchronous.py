@@ -12,7 +12,7 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
-from .._transport.deadline import unlimited_context
+from .._transport.deadline import unlimited_context, without_time_limit
 from ..errors import BlockingCallWarning
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ class SyncSemaphore:
 
     def acquire(self, timeout: float | None) -> bool:
         """Acquire a slot, or return False after the timeout."""
-        return self._semaphore.acquire(timeout=timeout)
+        return self._semaphore.acquire(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
 
     def release(self) -> None:
         """Release a slot."""
@@ -125,8 +125,12 @@ def sync_paged(items: type[T]) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def sync_invoke(function: Callable[..., object], *args: object) -> None:
-    """Call a function."""
-    function(*args)
+    """Call a user's function.
+
+    The time limit of the call that it reports on is not that of the calls that it makes.
+    """
+    with without_time_limit():
+        function(*args)
 
 
 def sync_check_event_loop() -> None:

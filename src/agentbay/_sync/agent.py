@@ -21,7 +21,8 @@ from .._transport.agent import (
     read_task_id,
     read_termination,
 )
-from .._transport.deadline import time_limit
+from .._transport.deadline import Deadline, time_limit
+from .._transport.poll import LAST_POLL_SECONDS
 from .._wire import browser_tools as wire
 from .._wire.schema import Tool
 from ..errors import AgentBayError, AgentError, ReplyError
@@ -90,11 +91,15 @@ class SyncTaskAgent(SyncBaseService):
         if not started.success:
             started.task_result = "Task Failed"
             return started
-        polls = count_polls(timeout)
+        polls, deadline = count_polls(timeout), Deadline(timeout)
         for number in range(polls):
+            if number and deadline.remaining() <= 0:  # polls that take long are fewer
+                polls = number
+                break
             if number:
                 sync_sleep(POLL_SECONDS)
-            status = self.get_task_status(started.task_id)
+            step = deadline.capped(self.session.timeout, at_least=LAST_POLL_SECONDS)
+            status = self.get_task_status(started.task_id, timeout=step.remaining())
             if not status.success or status.task_status in self._statuses.failed:
                 return _failed(started, status)
             if status.task_status == self._statuses.finished:

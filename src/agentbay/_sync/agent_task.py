@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._arguments import checked_arguments
 from .._concurrency import sync_sleep
 from .._transport.agent import (
     CALL_FOR_USER,
@@ -18,7 +19,8 @@ from .._transport.agent import (
     describe_timeout,
     read_event,
 )
-from .._transport.deadline import time_limit
+from .._transport.deadline import Deadline, time_limit
+from .._transport.poll import LAST_POLL_SECONDS
 from .._transport.tools import tool_arguments
 from .._wire.schema import Tool
 from ..errors import AgentBayError, AgentError, DeadlineExceeded, WsCancelledError
@@ -67,6 +69,7 @@ class SyncTaskCallbacks(NamedTuple):
         return str(answers[0]) if answers and answers[0] is not None else ""
 
 
+@checked_arguments()
 class TaskExecution:
     """A task of an agent.
 
@@ -141,10 +144,14 @@ class TaskExecution:
     def _poll(self, timeout: int) -> ExecutionResult:
         agent = self._require_agent()
         last: QueryResult | None = None
+        deadline = Deadline(timeout)
         for number in range(count_polls(timeout)):
+            if number and deadline.remaining() <= 0:  # polls that take long are fewer
+                break
             if number:
                 sync_sleep(POLL_SECONDS)
-            last = agent.get_task_status(self.task_id)
+            step = deadline.capped(agent.session.timeout, at_least=LAST_POLL_SECONDS)
+            last = agent.get_task_status(self.task_id, timeout=step.remaining())
             if not last.success:
                 return self._failed(last.error_message, "failed", last.exception)
             if last.task_status == PHONE_TASKS.finished:

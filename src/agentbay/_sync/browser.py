@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
-from .._transport.deadline import Deadline, limit_seconds, time_limit
+from .._transport.deadline import operation_deadline, time_limit
 from .._websocket import SyncQueue, SyncWorker
 from .._wire.browser_tools import NOTIFY_TARGET, StopChrome
 from .._wire.device_actions import GetCdpLink, InitBrowser
@@ -189,7 +189,7 @@ class Browser(SyncBaseService):
                     NOTIFY_TARGET, lambda data: messages.put(read_message(data)), _log_lost, _stay_connected
                 )
                 self._remove_listener = websocket.add_listener(listener)
-                websocket.ensure_connected(Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)))
+                websocket.ensure_connected(operation_deadline(CALL_TIMEOUT_SECONDS))
             except AgentBayError as error:
                 self._stop_listening()
                 _logger.warning("Messages of the browser of %s cannot be heard: %s", self.session.session_id, error)

@@ -86,8 +86,10 @@ class Command(SyncBaseService):
             return self._run_line(line, limit, cwd, checked)
         # without input of its own it would wait for some, as a background process does
         line = line if line.stdin is not None else evolve(line, stdin=b"")
-        process = self._start(line, cwd, checked, line.text)
-        return SyncCommandStream(process, on_stdout, on_stderr).run(Deadline(limit / 1000))
+        deadline = Deadline(limit / 1000)
+        with time_limit(limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS):
+            process = self._start(line, cwd, checked, line.text)
+        return SyncCommandStream(process, on_stdout, on_stderr).run(deadline)
 
     def _execute(self, command: str, timeout_ms: int, cwd: str | None, envs: dict[str, str] | None) -> CommandResult:
         return self._run_line(CommandLine(command), timeout_ms, cwd, check_environment(envs))
@@ -95,22 +97,20 @@ class Command(SyncBaseService):
     def _run_line(
         self, line: CommandLine, timeout_ms: int, cwd: str | None, envs: dict[str, str] | None
     ) -> CommandResult:
-        staging = Deadline(self.session.timeout)
-        with prepared(self.session, line, Shell, staging) as ready:
+        whole = timeout_ms / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
+        with prepared(self.session, line, Shell, Deadline(whole)) as ready:
             call = Shell(command=ready.text, timeout_ms=timeout_ms, cwd=cwd, envs=envs, **ready.tool_fields())
             # The session kills the command first, so that its output so far still arrives here.
-            reply = self.session._run_tool(
-                call, timeout=timeout_ms / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True
-            )
+            reply = self.session._run_tool(call, timeout=whole, extend_while_paused=True)
             # An error here means that the command has not taken its input.
             result = read_command_result(reply)
             if cwd is not None and may_be_directory_failure(result, cwd):
-                self._check_directory(cwd)
+                self._check_directory(cwd, whole)
         return result
 
-    def _check_directory(self, cwd: str) -> None:
+    def _check_directory(self, cwd: str, seconds: float) -> None:
         """Raise the typed error if a directory cannot be entered."""
-        reply = self.session._run_tool(GetFileInfo(path=cwd))
+        reply = self.session._run_tool(GetFileInfo(path=cwd), timeout=seconds)
         info = read_info(file_text_or_raise(reply, cwd))
         if info.get("isDirectory") is False:
             reason = os.strerror(errno.ENOTDIR)

@@ -35,7 +35,7 @@ def send_file_directly(
         AgentBayError: If the session did not take it; typed by what happened.
     """
     outgoing = session._raw_request(WriteFile(path=path, content=""), source.size)
-    blocks = SyncFileChunks(source, settings.progress)
+    blocks = SyncFileChunks(source, settings, outgoing.label)
 
     def attempt() -> TransferOutcome:
         blocks.rewind()
@@ -65,6 +65,7 @@ def fetch_file_directly(
                 raise ReplyError("The session answered a download without the file.", action=outgoing.label)
             for block in response.iter_raw(BLOCK_BYTES):
                 sync_run_blocking(target.write, block)
+                settings.deadline.remaining_or_raise(outgoing.label)
                 if settings.progress is not None:
                     sync_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received)

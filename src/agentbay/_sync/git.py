@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
-from .._arguments import NOT_NEGATIVE, checked_arguments
+from .._arguments import NOT_NEGATIVE, POSITIVE_AND_FINITE, checked_arguments
 from .._transport import git as commands
 from .._transport.git_output import (
     check_success,
@@ -24,10 +25,10 @@ from ..models.git import (
     GitLogResult,
     GitStatusResult,
 )
-from .git_remotes import SyncGitRemotes
+from .git_remotes import SyncGitRemotes, time_left
 
 
-@checked_arguments(timeout_ms=NOT_NEGATIVE)
+@checked_arguments(timeout_ms=NOT_NEGATIVE, timeout=POSITIVE_AND_FINITE)
 class Git(SyncGitRemotes):
     """Run git in a session.
 
@@ -316,11 +317,14 @@ class Git(SyncGitRemotes):
             name, email: Author of future commits.
             scope: "global" for all repositories of the session, "local" for this one.
             timeout_ms: Milliseconds for each of two commands.
+            timeout: Seconds for both.
 
         Wire: CallMcpTool/shell, twice
         """
-        self.set_config(repo_path, "user.name", name, scope=scope, timeout_ms=timeout_ms)
-        self.set_config(repo_path, "user.email", email, scope=scope, timeout_ms=timeout_ms)
+        began = time.monotonic()
+        self.set_config(repo_path, "user.name", name, scope=scope, timeout_ms=timeout_ms, timeout=timeout)
+        left = time_left(timeout, began)
+        self.set_config(repo_path, "user.email", email, scope=scope, timeout_ms=timeout_ms, timeout=left)
 
     def set_config(
         self,

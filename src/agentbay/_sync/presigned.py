@@ -66,16 +66,18 @@ class TransferSettings(NamedTuple):
 class SyncFileChunks:
     """The blocks of a local file, as an asynchronous iterator."""
 
-    def __init__(self, source: LocalSource, progress: ByteProgressCallback | None) -> None:
-        self._source, self._progress = source, progress
+    def __init__(self, source: LocalSource, settings: TransferSettings, label: str) -> None:
+        self._source, self._settings, self._label = source, settings, label
 
     def __iter__(self) -> SyncFileChunks:
         return self
 
     def __next__(self) -> bytes:
         # The next block is asked for when the one before was sent, so only then the progress is true.
-        if self._progress is not None and self._source.sent:
-            sync_invoke(self._progress, self._source.sent)
+        if self._settings.progress is not None and self._source.sent:
+            sync_invoke(self._settings.progress, self._source.sent)
+        # A storage that takes blocks steadily never meets the idle timeout, so each block checks the whole time.
+        self._settings.deadline.remaining_or_raise(self._label)
         block = sync_run_blocking(self._source.read)
         if not block:
             raise StopIteration
@@ -95,7 +97,7 @@ def send_file(
         AgentBayError: If the storage did not take it; typed by what happened.
     """
     ask = partial(make_put, size=source.size, label=label, content_type=content_type)
-    blocks = SyncFileChunks(source, settings.progress)
+    blocks = SyncFileChunks(source, settings, label)
 
     def attempt() -> TransferOutcome:
         with _follow_redirects(settings, ask, url, (200, 201, 204), blocks) as response:

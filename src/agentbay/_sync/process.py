@@ -13,7 +13,7 @@ from .._concurrency import SyncSemaphore, sync_sleep
 from .._handles import Handle
 from .._transport.deadline import Deadline, time_limit
 from .._transport.files import to_bytes
-from .._transport.poll import poll_delays
+from .._transport.poll import LAST_POLL_SECONDS, poll_delays
 from .._transport.processes import ProcessState
 from .._wire.process_tools import StartProcess
 from ..errors import AgentBayError, CommandError, ConflictError, DeadlineExceeded
@@ -207,7 +207,7 @@ class Process(Handle):
         while offsets:
             for number, name in enumerate(list(offsets)):  # only the call for the first stream waits
                 seconds = 0.0 if number else min(_FOLLOW_POLL_SECONDS, max(deadline.remaining(), 0.0))
-                state = self._poll_output(name, offsets[name], seconds, is_waiting=True)
+                state = self._poll_output(name, offsets[name], seconds, is_waiting=True, deadline=deadline)
                 offsets[name] += len(state.data)
                 done = state.exit_code is not None and offsets[name] >= state.size
                 if done:
@@ -223,7 +223,9 @@ class Process(Handle):
         first call, or while the caller `is_waiting`, this waits for the end of the pause: another task or program can
         end it. After the deadline nothing is repeated.
         """
-        retry_until = Deadline(_OUTPUT_RETRY_SECONDS) if deadline is None else deadline.capped(_OUTPUT_RETRY_SECONDS)
+        retry_until = Deadline(_OUTPUT_RETRY_SECONDS)
+        if deadline is not None:
+            retry_until = deadline.capped(_OUTPUT_RETRY_SECONDS, at_least=LAST_POLL_SECONDS)
         for delay in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):
             try:
                 state = self._control.follow(self.id, stream, offset, seconds)

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .._arguments import checked_arguments
+from .._concurrency import sync_start_background
 from .._transport.command import check_environment
 from .._transport.command_line import accepts_command_fields, make_command_line, silent_terminal_command
-from .._transport.deadline import Deadline, limit_seconds, time_limit
+from .._transport.deadline import Deadline, operation_deadline, time_limit
 from .._wire.converter import unstructure
 from .._wire.pty import PTY_TARGET, PtyAnswer, PtyCreate, PtyRef
 from .._wire.tools import Shell
-from ..errors import InvalidArgumentError, PtyError, PtySessionNotFoundError, ToolError
+from ..errors import AgentBayError, InvalidArgumentError, PtyError, PtySessionNotFoundError, ToolError
 from ..models.pty import PtySession
 from .pty_handle import PtyHandle, check_size, parse_answer
 from .service import SyncBaseService
@@ -103,7 +105,7 @@ class Pty(SyncBaseService):
         with time_limit(timeout):
             wanted = PtyRef(pty_session_id=pty_session_id, listening=True)
             handle = PtyHandle(pty_session_id, self, on_data)
-            return self._attach("pty.connect", wanted, handle, Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)))
+            return self._attach("pty.connect", wanted, handle, operation_deadline(CALL_TIMEOUT_SECONDS))
 
     def list(self, *, timeout: float | None = None) -> builtins.list[PtySession]:
         """List the session's terminals in the order of creation.
@@ -140,12 +142,26 @@ class Pty(SyncBaseService):
         websocket = self.session.ws.websocket()
         # Before the request, because the program's first output can be pushed before the answer arrives.
         handle._subscribe(websocket)
+        is_new = not handle._id
         try:
-            self._call(method, wanted, deadline, handle._on_attached)
+            self._call(method, wanted, deadline, handle._on_attached, self._kill_late if is_new else None)
         except BaseException:
             handle.disconnect()
+            if is_new and handle._id:
+                self._kill_in_background(handle._id)
             raise
         return handle
+
+    def _kill_late(self, answer: dict[str, Any]) -> None:
+        """Kill the program of a terminal whose creator has stopped to wait, since nobody knows its id."""
+        self._kill_in_background(parse_answer(answer).pty_session_id)
+
+    def _kill_in_background(self, pty_session_id: str) -> None:
+        def kill() -> None:
+            with suppress(AgentBayError):  # it has ended already
+                self.kill(pty_session_id)
+
+        sync_start_background(kill)
 
     def _call(
         self,
@@ -153,12 +169,15 @@ class Pty(SyncBaseService):
         params: object,
         deadline: Deadline | None = None,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
+        on_late_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> PtyAnswer:
         websocket = self.session.ws.websocket()
         data = {"method": method, "params": unstructure(params)}
         try:
             return parse_answer(
-                websocket.call(PTY_TARGET, data, deadline or Deadline(limit_seconds(CALL_TIMEOUT_SECONDS)), on_answer)
+                websocket.call(
+                    PTY_TARGET, data, deadline or operation_deadline(CALL_TIMEOUT_SECONDS), on_answer, on_late_answer
+                )
             )
         except ToolError as error:
             missing = "not found" in error.message.lower()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import checked_arguments
 from .._concurrency import SyncSemaphore
 from .._handles import Handle
-from .._transport.deadline import Deadline, limit_seconds, time_limit
+from .._transport.deadline import Deadline, operation_deadline, time_limit
 from .._transport.files import to_bytes
 from .._websocket import SyncEvent, SyncQueue, SyncWorker
 from .._wire import pty as wire
@@ -110,7 +110,7 @@ class PtyHandle(Handle):
             if not self._acknowledges_input:
                 self._pty._send("pty.input", self._make_input(whole))
                 return
-            deadline = Deadline(limit_seconds(CALL_TIMEOUT_SECONDS))
+            deadline = operation_deadline(CALL_TIMEOUT_SECONDS)
             if not self._input_lock.acquire(deadline.remaining()):
                 raise deadline.exceeded_error(f"Input for the terminal {self._id}")
             try:

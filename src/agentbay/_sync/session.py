@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .._arguments import checked_arguments
 from .._handles import Handle
 from .._mcp_mounts import McpMounts
-from .._transport.deadline import Deadline, limit_seconds, time_limit
+from .._transport.deadline import Deadline, operation_deadline, time_limit, without_time_limit
 from .._transport.sessions import label_error, parse_time, to_session_info
 from .._wire import sessions as wire
 from .._wire.contexts import SyncContext
@@ -142,13 +142,16 @@ class Session(SyncSessionSnapshots, SyncSessionTools, Handle):
 
     @folded(DeleteResult, only=(APIError, SessionError))
     def _delete(self, sync_context: bool) -> DeleteResult:
-        deadline = Deadline(limit_seconds(_DELETE_TIMEOUT_SECONDS))
+        deadline = operation_deadline(_DELETE_TIMEOUT_SECONDS)
         # The error of the upload is kept until the end, because a caller who wants the session gone would otherwise be
         # left with one that runs.
         lost = self._upload_contexts(deadline) if sync_context else None
         try:
-            reply = self._transport.call(wire.DeleteSessionAsync(session_id=self.session_id))
-            wait_until_gone(self._transport, self.session_id, deadline)
+            if lost is None:
+                reply = self._end(deadline)
+            else:
+                with without_time_limit():  # the upload may have used it up, and the session is deleted all the same
+                    reply = self._end(Deadline(_DELETE_TIMEOUT_SECONDS))
         except NotFoundError:
             self._close_mcp_mounts()
             raise
@@ -159,6 +162,11 @@ class Session(SyncSessionSnapshots, SyncSessionTools, Handle):
             message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
             raise SessionError(message, **lost.context())
         return DeleteResult(request_id=reply.request_id, success=True)
+
+    def _end(self, deadline: Deadline) -> Reply[None]:
+        reply = self._transport.call(wire.DeleteSessionAsync(session_id=self.session_id))
+        wait_until_gone(self._transport, self.session_id, deadline)
+        return reply
 
     @folded(SessionPauseResult)
     def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:

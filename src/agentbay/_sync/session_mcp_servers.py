@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._arguments import checked_arguments
 from .._concurrency import sync_run_blocking
 from .._mcp_mounts import McpMounts, make_connection
+from .._transport.deadline import time_limit
 from ..models.tools import McpTool
 from .services import SyncSessionServices
 
@@ -42,7 +44,7 @@ class SyncSessionMcpServers(SyncSessionServices):
                 over standard input and output: a line, or a program and its arguments.
             envs: Further environment variables of the command.
             headers: HTTP headers for an address, such as `{"Authorization": "Bearer ..."}`.
-            timeout: Seconds that connecting may take.
+            timeout: Seconds that it may take.
 
         Returns:
             The tools that it adds. Their `server` is the name for `unmount_mcp`.
@@ -58,9 +60,10 @@ class SyncSessionMcpServers(SyncSessionServices):
         """
         connection = make_connection(self._mcp_mounts, server, envs, headers)
         try:
-            sync_run_blocking(connection.open, timeout)
-            (self._session.agent_bay.get_session(self._session.session_id)).unwrap()  # it may have ended
-            self._mcp_mounts.add(connection, self._session.list_mcp_tools())
+            with time_limit(timeout):
+                sync_run_blocking(connection.open, min(timeout, threading.TIMEOUT_MAX))
+                (self._session.agent_bay.get_session(self._session.session_id)).unwrap()  # it may have ended
+                self._mcp_mounts.add(connection, self._session.list_mcp_tools())
         except BaseException:
             sync_run_blocking(connection.close)
             raise

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._concurrency import SyncCallable, SyncPerProcess, SyncSemaphore, sync_sleep
-from .._transport.deadline import Deadline, limit_seconds, without_time_limit
+from .._transport.deadline import Deadline, operation_deadline, without_time_limit
 from .._transport.retry import retry_backoff
 from .._transport.ws_protocol import ExchangeEnded, ExchangeKind, PushMessage, make_frame
 from .._websocket import SyncEvent, SyncWebSocket, SyncWorker, WebSocketEndpoint
@@ -87,7 +87,7 @@ class SyncWsClient:
 
     def call(self, target: str, data: dict[str, Any], timeout: float = CALL_TIMEOUT_SECONDS) -> dict[str, Any]:
         """Send a request and return its answer, like `AsyncReconnectingWebSocket.call`."""
-        return (self.websocket()).call(target, data, Deadline(limit_seconds(timeout)))
+        return (self.websocket()).call(target, data, operation_deadline(timeout))
 
     def stream(self, target: str, data: dict[str, Any], timeout: float) -> SyncWsStream:
         """Send a request and return the stream of its events.
@@ -159,6 +159,7 @@ class SyncReconnectingWebSocket:
         data: dict[str, Any],
         deadline: Deadline,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
+        on_late_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
         """Send a request and return its answer.
 
@@ -167,13 +168,15 @@ class SyncReconnectingWebSocket:
             data: The request.
             deadline: When the answer must be there.
             on_answer: Gets the answer before any later frame is read, under the rule of `Listener.on_push`.
+            on_late_answer: The same for an answer that comes when this has failed already.
 
         Raises:
             ToolError: The target refused.
             AgentBayError: There is no answer, or it cannot be read.
         """
         connection = self.ensure_connected(deadline)
-        with connection.exchange(ExchangeKind.CALL, target, data, on_answer) as (frame, answers):
+        exchange = connection.exchange(ExchangeKind.CALL, target, data, on_answer, on_late_answer)
+        with exchange as (frame, answers):
             connection.send(frame, deadline)
             try:
                 arrival: ExchangeEnded = answers.get(deadline.remaining())

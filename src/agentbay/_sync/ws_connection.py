@@ -71,13 +71,24 @@ class SyncWsConnection:
         target: str,
         data: dict[str, Any],
         on_answer: Callable[[dict[str, Any]], None] | None = None,
+        on_late_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> Generator[tuple[Frame, SyncQueue[Any]], None, None]:
-        """Begin an exchange that ends with the `with` block."""
+        """Begin an exchange that ends with the `with` block.
+
+        If the block fails before the answer came, `on_late_answer` gets it when it comes after all.
+        """
         frame, queue = self.begin_exchange(kind, target, data, on_answer)
         try:
             yield frame, queue
-        finally:
+        except BaseException:
+            if on_late_answer is not None:
+                self._answer_callbacks[frame.id] = on_late_answer
+                if self._exchanges.is_pending(frame.id):
+                    self._queues.pop(frame.id, None)
+                    raise
             self.end_exchange(frame.id)
+            raise
+        self.end_exchange(frame.id)
 
     def end_exchange(self, frame_id: str) -> bool:
         """End an exchange, and return False if it was over already."""

@@ -16,24 +16,39 @@ _DAY_SECONDS = 86400.0
 class Deadline:
     """A moment on the monotonic clock by which an operation must end.
 
-    It is made once, where the operation begins, and passed down to every step. Inside of `time_limit` it is never later
-    than that.
+    It is made once, where the operation begins, and passed down to every step.
 
     Args:
         seconds: Time for the whole operation, with pauses and retries.
+        within: Another deadline, which this one is never later than; None is the `time_limit` around this.
     """
 
-    __slots__ = ("at", "seconds")
+    __slots__ = ("_moment", "_seconds", "_within")
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.at = time.monotonic() + seconds
-        if (limit := _limit.get()) is not None and limit.at < self.at:
-            self.at, self.seconds = limit.at, limit.seconds
+    def __init__(self, seconds: float, within: Deadline | None = None) -> None:
+        self._seconds, self._moment = seconds, time.monotonic() + seconds
+        self._within = _limit.get() if within is None else within
+
+    @property
+    def at(self) -> float:
+        """The moment."""
+        return self._moment if self._within is None else min(self._moment, self._within.at)
+
+    @property
+    def seconds(self) -> float:
+        """The time that it gave, or that the deadline around it gave if that one is earlier."""
+        is_own = self._within is None or self._moment <= self._within.at
+        return self._seconds if is_own or self._within is None else self._within.seconds
+
+    def move(self, moment: float) -> None:
+        """Set another moment, which counts as far as the deadline around this one allows."""
+        self._moment = moment
 
     def postpone(self, seconds: float) -> None:
-        """Move it later, for a wait that has its own time limit."""
-        self.at += seconds
+        """Move it and those around it later, for a wait that has its own time limit."""
+        self._moment += seconds
+        if self._within is not None:
+            self._within.postpone(seconds)
 
     def remaining(self) -> float:
         """Return the seconds left, negative after the deadline."""
@@ -46,7 +61,9 @@ class Deadline:
             seconds: Time for the step.
             at_least: Seconds that it has in any case, such as a last poll when the time is over.
         """
-        return Deadline(max(at_least, min(seconds, self.remaining())))
+        if self.remaining() < at_least:
+            return Deadline(at_least)
+        return Deadline(max(0.0, seconds), within=self)
 
     def remaining_or_raise(self, doing: str) -> float:
         """Return the seconds left.
@@ -91,10 +108,14 @@ def _limited(deadline: Deadline | None) -> Iterator[None]:
         _limit.reset(token)
 
 
-def limit_seconds(default: float) -> float:
-    """Return the seconds of the `time_limit` around this, or the default without one."""
-    limit = _limit.get()
-    return default if limit is None else limit.seconds
+def current_limit() -> Deadline | None:
+    """Return the deadline of the `time_limit` around this, or None."""
+    return _limit.get()
+
+
+def operation_deadline(seconds: float) -> Deadline:
+    """Return the deadline of the `time_limit` around this, or without one a deadline of these seconds."""
+    return _limit.get() or Deadline(seconds)
 
 
 def unlimited_context() -> Context:

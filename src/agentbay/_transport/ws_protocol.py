@@ -95,6 +95,10 @@ class PendingExchanges:
         awaited = self._pending.get(frame_id)
         return None if awaited is None else Frame(frame_id, awaited.target, data)
 
+    def is_pending(self, frame_id: str) -> bool:
+        """Return whether an exchange still waits for an answer."""
+        return frame_id in self._pending
+
     def end(self, frame_id: str) -> bool:
         """End an exchange from this side, and return whether it was still pending.
 
