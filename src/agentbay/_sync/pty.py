@@ -153,7 +153,7 @@ class Pty(SyncBaseService):
         return handle
 
     def _kill_late(self, answer: dict[str, Any]) -> None:
-        """Kill the program of a terminal whose creator has stopped to wait, since nobody knows its id."""
+        """Kill the program of a terminal that nobody waits for any more."""
         self._kill_in_background(parse_answer(answer).pty_session_id)
 
     def _kill_in_background(self, pty_session_id: str) -> None:

@@ -36,7 +36,7 @@ class Deadline:
 
     @property
     def seconds(self) -> float:
-        """The time that it gave, or that the deadline around it gave if that one is earlier."""
+        """The time that it gave; that of the deadline around it, if earlier."""
         is_own = self._within is None or self._moment <= self._within.at
         return self._seconds if is_own or self._within is None else self._within.seconds
 
@@ -45,7 +45,7 @@ class Deadline:
         self._moment = moment
 
     def postpone(self, seconds: float) -> None:
-        """Move it and those around it later, for a wait that has its own time limit."""
+        """Move it, and those around it, for a wait with a limit of its own."""
         self._moment += seconds
         if self._within is not None:
             self._within.postpone(seconds)
@@ -114,7 +114,10 @@ def current_limit() -> Deadline | None:
 
 
 def operation_deadline(seconds: float) -> Deadline:
-    """Return the deadline of the `time_limit` around this, or without one a deadline of these seconds."""
+    """Return the deadline of the `time_limit` around this.
+
+    Without one, it is a deadline of these seconds.
+    """
     return _limit.get() or Deadline(seconds)
 
 
