@@ -9,7 +9,7 @@ import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession
 
-COUNTING = "import pathlib\ncount = 0\npathlib.Path('begun').touch()\nwhile True: count += 1"
+COUNTING = "import pathlib\ncount = 1\npathlib.Path('begun').touch()\nwhile True: count += 1"
 
 
 @pytest.fixture

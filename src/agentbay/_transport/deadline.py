@@ -36,7 +36,7 @@ class Deadline:
 
     @property
     def seconds(self) -> float:
-        """The time that it gave; that of the deadline around it, if earlier."""
+        """The time that it gave, or the deadline around it."""
         is_own = self._within is None or self._moment <= self._within.at
         return self._seconds if is_own or self._within is None else self._within.seconds
 
@@ -45,7 +45,7 @@ class Deadline:
         self._moment = moment
 
     def postpone(self, seconds: float) -> None:
-        """Move it, and those around it, for a wait with a limit of its own."""
+        """Move it and those around it, for a wait with its own limit."""
         self._moment += seconds
         if self._within is not None:
             self._within.postpone(seconds)
