@@ -37,8 +37,9 @@ class Deadline:
     @property
     def seconds(self) -> float:
         """The time that it gave, or the deadline around it."""
-        is_own = self._within is None or self._moment <= self._within.at
-        return self._seconds if is_own or self._within is None else self._within.seconds
+        if self._within is not None and self._within.at < self._moment:
+            return self._within.seconds
+        return self._seconds
 
     def move(self, moment: float) -> None:
         """Set another moment, which counts as far as the deadline around this one allows."""

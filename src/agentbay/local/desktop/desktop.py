@@ -120,7 +120,7 @@ class SessionDesktop:
                 return await self._ask(sandbox, connection, message)
             except (OSError, EOFError) as error:
                 _logger.warning("the desktop of a session has ended by itself")
-                self._abandon(sandbox)
+                self._discard(sandbox)
                 # Not repeated: half of the request may have been carried out.
                 raise DesktopFailed(
                     "The desktop has ended, and its windows with it. The next call starts a new one."
@@ -172,7 +172,7 @@ class SessionDesktop:
         self._connection = connection
         return connection
 
-    def _abandon(self, sandbox: Sandbox) -> None:
+    def _discard(self, sandbox: Sandbox) -> None:
         """End what is left of a desktop that has failed."""
         self.close()
         if self._leader:
