@@ -39,7 +39,10 @@ from agentbay import (
     ObserveOptions,
     RateLimitError,
 )
+from agentbay._async.computer import AsyncComputer
 from agentbay._async.extensions import AsyncExtensionsService
+from agentbay._async.git import AsyncGit
+from agentbay._async.mobile import AsyncMobile
 from agentbay._async.mobile_simulate import AsyncMobileSimulateService
 from agentbay._async.process import AsyncProcess
 from agentbay._concurrency import async_sleep
@@ -99,6 +102,10 @@ def test_every_method_has_it() -> None:
     assert len(METHODS) > 180
     lacking = {name for name, function in METHODS.items() if "timeout" not in inspect.signature(function).parameters}
     assert lacking == WATCHES
+    undocumented = {name for name, function in METHODS.items() if "timeout" not in (function.__doc__ or "")}
+    assert {name.partition(".")[0] for name in undocumented - WATCHES} <= {"Computer", "Mobile", "Git", "GitRemotes"}
+    for cls in (AsyncComputer, AsyncMobile, AsyncGit):
+        assert "`timeout`" in (cls.__doc__ or "")
 
 
 def receivers(session: AsyncSession) -> dict[str, Any]:

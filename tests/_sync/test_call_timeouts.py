@@ -40,7 +40,10 @@ from agentbay import (
     ObserveOptions,
     RateLimitError,
 )
+from agentbay._sync.computer import Computer
 from agentbay._sync.extensions import ExtensionsService
+from agentbay._sync.git import Git
+from agentbay._sync.mobile import Mobile
 from agentbay._sync.mobile_simulate import MobileSimulateService
 from agentbay._sync.process import Process
 from agentbay._concurrency import sync_sleep
@@ -100,6 +103,10 @@ def test_every_method_has_it() -> None:
     assert len(METHODS) > 180
     lacking = {name for name, function in METHODS.items() if "timeout" not in inspect.signature(function).parameters}
     assert lacking == WATCHES
+    undocumented = {name for name, function in METHODS.items() if "timeout" not in (function.__doc__ or "")}
+    assert {name.partition(".")[0] for name in undocumented - WATCHES} <= {"Computer", "Mobile", "Git", "GitRemotes"}
+    for cls in (Computer, Mobile, Git):
+        assert "`timeout`" in (cls.__doc__ or "")
 
 
 def receivers(session: Session) -> dict[str, Any]:

@@ -118,6 +118,9 @@ class AsyncTaskExecution:
 
         Whoever waits for it gets a failed result with the status "cancelled". Once it has ended, this does nothing.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: WebSocket cancel, or CallMcpTool, the termination tool of the agent
         """
         with time_limit(timeout):

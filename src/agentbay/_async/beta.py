@@ -50,6 +50,7 @@ class AsyncBetaSkills(AsyncBetaService):
             image_id: Those that this image offers; None is the service's choice.
             skill_names: Only those in these groups.
             skill_ids: Instead, those with these ids.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             The skills, and the directory in which sessions find them. With `skill_ids` that is
@@ -79,6 +80,7 @@ class AsyncBetaSkills(AsyncBetaService):
 
         Args:
             items: Dicts with `context_id`, `skill_ids` and optionally `path`, the directory in the context.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: BindContextSkillAsync
         """
@@ -98,6 +100,7 @@ class AsyncBetaSkills(AsyncBetaService):
 
         Args:
             items: Dicts with `context_id`, `skill_ids` and optionally `path`, as for `bind_context`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: UnbindContextSkillAsync
         """
@@ -122,6 +125,7 @@ class AsyncBetaNetwork(AsyncBetaService):
 
         Args:
             network_id: The network; None makes one.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CreateNetwork
         """
@@ -138,6 +142,9 @@ class AsyncBetaNetwork(AsyncBetaService):
     @folded(NetworkStatusResult)
     async def describe(self, network_id: str, *, timeout: float | None = None) -> NetworkStatusResult:
         """Tell whether a machine has joined a network.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: DescribeNetwork
         """

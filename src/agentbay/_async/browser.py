@@ -54,6 +54,7 @@ class AsyncBrowser(AsyncBaseService):
 
         Args:
             option: How; None is all defaults. Ignored if the browser runs already.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             Whether it runs. Why it does not is logged as a warning; a strict client raises instead.
@@ -90,6 +91,9 @@ class AsyncBrowser(AsyncBaseService):
     async def destroy(self, *, timeout: float | None = None) -> None:
         """Stop the browser, after which `initialize` starts another one.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             BrowserError: It was not started.
 
@@ -115,6 +119,9 @@ class AsyncBrowser(AsyncBaseService):
         """Return the WebSocket URL at which the browser speaks the DevTools protocol.
 
         Give it to Playwright's `connect_over_cdp`, and use the context that is there, `browser.contexts[0]`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             BrowserError: The browser was not started, or the service does not tell the URL.
@@ -170,6 +177,7 @@ class AsyncBrowser(AsyncBaseService):
 
         Args:
             callback: A function, or in the asynchronous flavour a coroutine function. It replaces an earlier one.
+            timeout: Seconds it may take; None is 30.
 
         Returns:
             False if there is no connection to be had; why is logged as a warning.
@@ -210,6 +218,9 @@ class AsyncBrowser(AsyncBaseService):
     async def send_notify_message(self, notify_message: BrowserNotifyMessage, *, timeout: float | None = None) -> bool:
         """Send a message to the browser.
 
+        Args:
+            timeout: Seconds it may take; None is 30.
+
         Returns:
             False if it could not be sent; why is logged as a warning.
 
@@ -229,6 +240,7 @@ class AsyncBrowser(AsyncBaseService):
 
         Args:
             notify_id: The `id` of the message that asked.
+            timeout: Seconds it may take; None is 30.
 
         Wire: WebSocket, to wuying_cdp_mcp_server
         """

@@ -47,6 +47,9 @@ class AsyncBrowserOperator(AsyncBaseService):
     async def navigate(self, url: str, *, timeout: float | None = None) -> str:
         """Open a URL.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             The tool's text, or `Navigation failed: ` and why.
 
@@ -93,6 +96,9 @@ class AsyncBrowserOperator(AsyncBaseService):
     async def close(self, *, timeout: float | None = None) -> bool:
         """End the work of the operator.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             Whether the service has ended it.
 
@@ -113,6 +119,7 @@ class AsyncBrowserOperator(AsyncBaseService):
         Args:
             login_config: JSON text that says where, as the service's documentation has it.
             use_vision: Let the model look at a screenshot.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             BrowserError: The browser was not started, or does not answer.
@@ -135,6 +142,7 @@ class AsyncBrowserOperator(AsyncBaseService):
 
         Args:
             action_input: What, in words, or an element that `observe` has found.
+            timeout: Seconds it may take; None is 300, or what the options say.
 
         Raises:
             BrowserError: The browser was not started, the service refuses, or time runs out.
@@ -165,6 +173,9 @@ class AsyncBrowserOperator(AsyncBaseService):
     ) -> tuple[bool, list[ObserveResult]]:
         """Find elements of a page.
 
+        Args:
+            timeout: Seconds it may take; None is 300, or what the options say.
+
         Returns:
             True, and the elements.
 
@@ -193,6 +204,9 @@ class AsyncBrowserOperator(AsyncBaseService):
         self, options: ExtractOptions[SchemaT], page: Any = None, *, timeout: float | None = None
     ) -> tuple[bool, SchemaT]:
         """Read data from a page.
+
+        Args:
+            timeout: Seconds it may take; None is 300, or what the options say.
 
         Returns:
             True, and an object of `options.schema`.

@@ -367,6 +367,9 @@ class AsyncAgentBay(AsyncSessionList, Handle):
     async def get(self, session_id: str, *, timeout: float | None = None) -> SessionResult[AsyncSession]:
         """Find a session by its id.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             The session in `session`; a failed result if it does not exist.
 
@@ -381,6 +384,9 @@ class AsyncAgentBay(AsyncSessionList, Handle):
     @folded(GetSessionResult)
     async def get_session(self, session_id: str, *, timeout: float | None = None) -> GetSessionResult:
         """Return everything the service knows about a session.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetSession
         """
@@ -409,6 +415,7 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         Args:
             session: The session, or its id.
             sync_context: Upload its contexts first.
+            timeout: Seconds it may take; None is the client's time limit.
         """
         if isinstance(session, str):
             session = AsyncSession(self, check_session_id(session))
@@ -419,7 +426,11 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         return await session.pause(timeout, poll_interval)
 
     async def pause_async(self, session: AsyncSession, *, timeout: float | None = None) -> SessionPauseResult:
-        """Begin to pause a session, like `session.pause_async()`."""
+        """Begin to pause a session, like `session.pause_async()`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+        """
         return await session.pause_async(timeout=timeout)
 
     async def resume(
@@ -429,7 +440,11 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         return await session.resume(timeout, poll_interval)
 
     async def resume_async(self, session: AsyncSession, *, timeout: float | None = None) -> SessionResumeResult:
-        """Begin to resume a session, like `session.resume_async()`."""
+        """Begin to resume a session, like `session.resume_async()`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+        """
         return await session.resume_async(timeout=timeout)
 
     beta_pause = pause

@@ -103,7 +103,7 @@ class AsyncCode(AsyncBaseService):
     ) -> AsyncCodeStream:
         """Run a piece of code and follow its events as it runs.
 
-        See `AsyncCodeStream`. The arguments are those of `run_code`.
+        See `AsyncCodeStream`. The arguments are those of `run_code`, `timeout` too.
 
         Raises:
             CodeError: There is neither a language nor a context, or both.
@@ -123,6 +123,7 @@ class AsyncCode(AsyncBaseService):
         Args:
             language: As for `run_code`.
             name: What to call it; None gives it the language's name and a number.
+            timeout: Seconds it may take; None is 70.
 
         Raises:
             NotSupportedError: The service has no contexts.
@@ -145,6 +146,9 @@ class AsyncCode(AsyncBaseService):
 
         The context of a language is listed once it was used.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             NotSupportedError: The service has no contexts.
 
@@ -160,6 +164,7 @@ class AsyncCode(AsyncBaseService):
 
         Args:
             context: A context or its name. The name of a language is its own context.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             NotSupportedError: The service has no contexts.
@@ -172,6 +177,9 @@ class AsyncCode(AsyncBaseService):
 
     async def remove_context(self, context: CodeContext | str, *, timeout: float | None = None) -> None:
         """Remove a context and end the code that runs in it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             NotSupportedError: The service has no contexts.
@@ -192,6 +200,7 @@ class AsyncCode(AsyncBaseService):
         Args:
             language: Means the context of a language. Python's, if nothing is given.
             context: Another context, or its name.
+            timeout: Seconds it may take; None is 30.
 
         Returns:
             False if nothing was running.

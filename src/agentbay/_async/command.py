@@ -140,6 +140,7 @@ class AsyncCommand(AsyncBaseService):
             envs: Environment variables beside the session's own.
             stdin: All that it can read; None leaves its input open for `send_stdin`.
             merge_stderr: Put what it writes to standard error into `stdout`, in the order of writing.
+            timeout: Seconds until it has started; None is 25.
 
         Raises:
             ValueError: If `envs` holds anything but strings.
@@ -179,6 +180,7 @@ class AsyncCommand(AsyncBaseService):
 
         Args:
             process_id: Its `id`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: If it is not a valid id.
@@ -193,6 +195,9 @@ class AsyncCommand(AsyncBaseService):
         """List the background processes of the session, the newest last.
 
         Those that have ended are there too, with their `exit_code`, until they are removed.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/list_processes, CallMcpTool/shell
         """

@@ -30,7 +30,8 @@ _DIRECTIONS = tuple(direction.value for direction in ScrollDirection)
 class AsyncComputer(AsyncUiService):
     """Drive the desktop of a session.
 
-    Coordinates are pixels from the upper left corner of the screen.
+    Coordinates are pixels from the upper left corner of the screen. `timeout` is seconds that a method may take; None
+    is the client's time limit.
     """
 
     async def click_mouse(
@@ -90,6 +91,7 @@ class AsyncComputer(AsyncUiService):
         Args:
             direction: Where to.
             amount: Notches of the wheel.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: For a direction that there is not.
@@ -121,6 +123,7 @@ class AsyncComputer(AsyncUiService):
         Args:
             keys: Such as `["Ctrl", "c"]`; upper and lower case do not matter.
             hold: Keep them down until `release_keys`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/press_keys
         """
@@ -156,6 +159,7 @@ class AsyncComputer(AsyncUiService):
 
         Args:
             timeout_ms: Milliseconds that the service may look.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/list_root_windows
         """
@@ -266,6 +270,7 @@ class AsyncComputer(AsyncUiService):
             start_menu: Those of the start menu.
             desktop: Those with an icon on the desktop.
             ignore_system_apps: Leave out those of the system.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_installed_apps
         """

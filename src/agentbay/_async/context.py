@@ -56,6 +56,9 @@ class AsyncContextService(AsyncContextFiles):
 
         To read all, use `iter_contexts`.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: ListContexts
         """
         with time_limit(timeout):
@@ -117,6 +120,7 @@ class AsyncContextService(AsyncContextFiles):
             name: Its name.
             create: Create one of that name if there is none.
             context_id: Its id, instead of a name.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             A failed result if there is none.
@@ -136,6 +140,9 @@ class AsyncContextService(AsyncContextFiles):
     @folded(ContextResult)
     async def create(self, name: str, *, timeout: float | None = None) -> ContextResult:
         """Create a context, or find the one of that name.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetContext
         """
@@ -175,6 +182,9 @@ class AsyncContextService(AsyncContextFiles):
     async def update(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Rename a context to the name that `context` has now.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             APIError: If the service refuses with an HTTP error.
 
@@ -187,6 +197,9 @@ class AsyncContextService(AsyncContextFiles):
     @folded(OperationResult, unless_http_error=True, data=False)
     async def delete(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Delete a context and its files.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -240,6 +253,9 @@ class AsyncContextService(AsyncContextFiles):
     async def clear_async(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:
         """Begin to delete the files of a context, without waiting.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             APIError: If the service refuses with an HTTP error.
 
@@ -259,6 +275,9 @@ class AsyncContextService(AsyncContextFiles):
         """Return the state of a context.
 
         It is "available" when the context is idle, otherwise "clearing", "in-use" or "pre-available".
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetContext
         """

@@ -68,6 +68,7 @@ class AsyncContextFiles(Handle):
             page_size: How many per page.
             max_results: How many per page, by cursor.
             next_token: Cursor of the page, from the result of the one before; None is the first.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -133,6 +134,9 @@ class AsyncContextFiles(Handle):
     async def delete_file(self, context_id: str, file_path: str, *, timeout: float | None = None) -> OperationResult:
         """Delete a file of a context.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             APIError: If the service refuses with an HTTP error.
 
@@ -149,6 +153,9 @@ class AsyncContextFiles(Handle):
         """Make a presigned URL to upload a file with PUT.
 
         No key is needed with it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -167,6 +174,9 @@ class AsyncContextFiles(Handle):
         """Make a presigned URL to download a file with GET.
 
         No key is needed with it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.

@@ -72,6 +72,7 @@ class AsyncContextManager:
             context_id: Only those of this context.
             path: Only those of this path of the session.
             task_type: Only "upload" or "download".
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -110,6 +111,7 @@ class AsyncContextManager:
             retry_interval: Milliseconds between the first polls; each interval is a tenth longer, up to 5 s.
             callback: Called once with whether all went well. The method then returns as soon as the copying has begun.
                 What it raises is logged.
+            timeout: Seconds it may take; None is what the polls take.
 
         Returns:
             A failed result if a transfer failed or took too long; it names the path and the reason.
@@ -174,6 +176,7 @@ class AsyncContextManager:
         Args:
             *contexts: What to copy or to mount, and where; each path can be used once.
             wait_for_completion: Wait until everything is bound and what is copied has arrived.
+            timeout: Seconds it may take; None is 120, and 675 until the files are there.
 
         Returns:
             A failed result if the service refuses, or if something did not arrive; it names the path and the reason.
@@ -223,6 +226,9 @@ class AsyncContextManager:
     @folded(ContextBindingsResult, unless_http_error=True)
     async def list_bindings(self, *, timeout: float | None = None) -> ContextBindingsResult:
         """List the contexts that are bound to the session.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.

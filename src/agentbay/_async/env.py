@@ -28,6 +28,7 @@ class AsyncEnv(AsyncBaseService):
 
         Args:
             envs: At least one, by name.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: If there is none, or anything in it is not a string.
@@ -47,6 +48,7 @@ class AsyncEnv(AsyncBaseService):
 
         Args:
             keys: The names; None or empty is all.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: If anything in it is not a string, or it is one itself.

@@ -47,6 +47,7 @@ class AsyncExtensionsService:
 
         Args:
             local_path: The extension, packed as a ZIP file.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -68,6 +69,9 @@ class AsyncExtensionsService:
     async def list(self, *, timeout: float | None = None) -> List[Extension]:
         """List the extensions.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             AgentBayError: They cannot be listed.
 
@@ -85,6 +89,9 @@ class AsyncExtensionsService:
 
     async def update(self, extension_id: str, new_local_path: str, *, timeout: float | None = None) -> Extension:
         """Replace an extension.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -106,6 +113,9 @@ class AsyncExtensionsService:
     async def delete(self, extension_id: str, *, timeout: float | None = None) -> bool:
         """Delete an extension.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             Whether the service has deleted it.
 
@@ -117,6 +127,9 @@ class AsyncExtensionsService:
 
     async def cleanup(self, *, timeout: float | None = None) -> bool:
         """Delete the context, if this service has made it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             False if the service refuses.
@@ -135,6 +148,9 @@ class AsyncExtensionsService:
         self, extension_ids: List[str], *, timeout: float | None = None
     ) -> ExtensionOption:
         """Choose which extensions a session loads, for `BrowserContext(extension_option=...)`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: No extension was chosen.

@@ -54,6 +54,9 @@ class AsyncFileSystem(AsyncFileContents):
     async def create_directory(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Create a directory and its parents, if they do not exist.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/create_directory
         """
         with time_limit(timeout):
@@ -62,6 +65,9 @@ class AsyncFileSystem(AsyncFileContents):
     @folded(BoolResult)
     async def delete_file(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Delete a file, or a directory and everything in it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/delete_file
         """
@@ -79,6 +85,7 @@ class AsyncFileSystem(AsyncFileContents):
         Args:
             source: What to move.
             destination: Its new path, not a directory to move it into.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/move_file
         """
@@ -97,6 +104,7 @@ class AsyncFileSystem(AsyncFileContents):
             path: The file.
             edits: Replacements, done in this order: `oldText`, of which the first occurrence counts, and `newText`.
             dry_run: Change nothing; `diff` shows what would change, where the service says so.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/edit_file
         """
@@ -112,6 +120,9 @@ class AsyncFileSystem(AsyncFileContents):
 
         The size is in bytes.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/get_file_info
         """
         with time_limit(timeout):
@@ -123,6 +134,9 @@ class AsyncFileSystem(AsyncFileContents):
         """Return whether there is a file or a directory at a path.
 
         A link that leads to nothing does not count.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             FileError: The path cannot be checked, as in a directory that the session's user may not enter.
@@ -147,6 +161,7 @@ class AsyncFileSystem(AsyncFileContents):
             path: The directory.
             pattern: What the name must match; `*` stands for any characters, `?` for one.
             exclude_patterns: Patterns of names to skip, with all below them; a comma separates patterns.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/search_files
         """
@@ -163,6 +178,9 @@ class AsyncFileSystem(AsyncFileContents):
     @folded(DirectoryListResult)
     async def list_directory(self, path: str, *, timeout: float | None = None) -> DirectoryListResult:
         """List the entries of a directory, without those of subdirectories.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/list_directory
         """
@@ -200,6 +218,7 @@ class AsyncFileSystem(AsyncFileContents):
             wait_timeout: Seconds to wait for that, after the storage has it.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
         """
@@ -238,6 +257,7 @@ class AsyncFileSystem(AsyncFileContents):
             wait_timeout: Seconds to wait for that.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
         """
@@ -254,6 +274,9 @@ class AsyncFileSystem(AsyncFileContents):
 
     async def get_file_transfer_context_path(self, *, timeout: float | None = None) -> str | None:
         """Return the session's directory for file transfers, or None if unknown.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetAndLoadInternalContext
         """
@@ -292,6 +315,7 @@ class AsyncFileSystem(AsyncFileContents):
             delete: Remove what exists only in the session. What is ignored stays, with the directory that holds it.
             checksum: Compare contents, not only sizes and times.
             progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Raises:
             FileError: Something could not be read or written; what was copied before stays.
@@ -328,6 +352,7 @@ class AsyncFileSystem(AsyncFileContents):
             delete: Remove what exists only on this machine. What is ignored stays, with the directory that holds it.
             checksum: Compare contents, not only sizes and times.
             progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Raises:
             FileError: There is no such directory, or something could not be written. If files could not be read, the

@@ -189,6 +189,9 @@ class AsyncImages(Handle):
     async def list(self, *, timeout: float | None = None) -> ImageList:
         """List the images of the runtime, the newest first.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             NotSupportedError: If the service has no such images.
 
@@ -201,6 +204,9 @@ class AsyncImages(Handle):
 
     async def get(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Return an image by a name or its id.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             NotFoundError: If there is none; the message lists those that there are.
@@ -216,6 +222,9 @@ class AsyncImages(Handle):
 
         Sessions that run it go on.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             The image as it was.
 
@@ -230,6 +239,9 @@ class AsyncImages(Handle):
 
     async def prune(self, *, timeout: float | None = None) -> ImageList:
         """Remove the images that have no name left.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             Those that were removed.

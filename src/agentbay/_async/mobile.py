@@ -40,7 +40,8 @@ _logger = logging.getLogger("agentbay")
 class AsyncMobile(AsyncUiService):
     """Drive the phone of a session.
 
-    Coordinates are pixels from the upper left corner of the screen.
+    Coordinates are pixels from the upper left corner of the screen. `timeout` is seconds that a method may take; None
+    is the client's time limit.
     """
 
     @folded(BoolResult)
@@ -67,6 +68,7 @@ class AsyncMobile(AsyncUiService):
 
         Args:
             duration_ms: Milliseconds that the swipe takes.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/swipe
         """
@@ -80,6 +82,7 @@ class AsyncMobile(AsyncUiService):
 
         Args:
             key: Its Android key code, such as `KeyCode.KEYCODE_HOME`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/send_key
         """
@@ -94,6 +97,7 @@ class AsyncMobile(AsyncUiService):
 
         Args:
             timeout_ms: Milliseconds that the service may look.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_clickable_ui_elements
         """
@@ -112,6 +116,7 @@ class AsyncMobile(AsyncUiService):
         Args:
             timeout_ms: Milliseconds that the service may look.
             format: "json", or "xml", which is in `raw` alone.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_all_ui_elements
         """
@@ -135,6 +140,7 @@ class AsyncMobile(AsyncUiService):
             max_screens: 2 to 10.
             format: "png", "jpeg" or "jpg".
             quality: 1 to 100, for JPEG; None is the service's choice.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: For a value that cannot be.
@@ -160,6 +166,7 @@ class AsyncMobile(AsyncUiService):
             start_menu: Those of the launcher.
             desktop: Those with an icon on the home screen.
             ignore_system_apps: Leave out those of the system.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_installed_apps
         """
@@ -172,6 +179,7 @@ class AsyncMobile(AsyncUiService):
 
         Args:
             adbkey_pub: The public key of adb on this machine, the text of `~/.android/adbkey.pub`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             A command such as `adb connect HOST:PORT` in `data`.

@@ -87,6 +87,9 @@ class AsyncMobileSimulateService:
     async def has_mobile_info(self, context_sync: ContextSync, *, timeout: float | None = None) -> bool:
         """Whether a context holds a description already.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             InvalidArgumentError: If the context or its path is not given.
             AgentBayError: If that cannot be found out.
@@ -110,6 +113,7 @@ class AsyncMobileSimulateService:
         Args:
             mobile_dev_info_content: The description, a JSON object.
             context_sync: The context that shall hold it; None makes one.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: If the description is empty or no JSON.

@@ -37,6 +37,7 @@ class AsyncOss(AsyncBaseService):
             access_key_id, access_key_secret, security_token: As the security token service issued them.
             endpoint: Host of the storage; None is the one of the session's region.
             region: Region of the storage; None is the session's.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_env_init
         """
@@ -63,6 +64,7 @@ class AsyncOss(AsyncBaseService):
             bucket: The bucket.
             object: What to call it there.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_upload
         """
@@ -78,6 +80,7 @@ class AsyncOss(AsyncBaseService):
         Args:
             url: The URL, made for uploading.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_upload_annon
         """
@@ -96,6 +99,7 @@ class AsyncOss(AsyncBaseService):
             bucket: The bucket.
             object: What it is called there.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_download
         """
@@ -111,6 +115,7 @@ class AsyncOss(AsyncBaseService):
         Args:
             url: The URL, made for downloading.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_download_annon
         """

@@ -97,6 +97,9 @@ class AsyncProcess(Handle):
 
         It appears in the notebook's cell, or on the terminal.
 
+        Args:
+            timeout: Seconds to follow it; None is to its end.
+
         Raises:
             CommandError: Output is lost, or the process is gone and has left no exit code.
 
@@ -112,6 +115,9 @@ class AsyncProcess(Handle):
 
     async def poll(self, *, timeout: float | None = None) -> int | None:
         """Return the exit code, or None if it still runs.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             CommandError: It is gone and has left no exit code.
@@ -159,6 +165,9 @@ class AsyncProcess(Handle):
 
         Data that was sent before is still read. Calling it again does nothing.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/write_process_input, CallMcpTool/shell
         """
         with time_limit(timeout):
@@ -169,6 +178,7 @@ class AsyncProcess(Handle):
 
         Args:
             number: Such as `signal.SIGINT`, 1 to 64.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
@@ -180,6 +190,9 @@ class AsyncProcess(Handle):
     async def kill(self, *, timeout: float | None = None) -> None:
         """Kill its process group.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
         with time_limit(timeout):
@@ -187,6 +200,9 @@ class AsyncProcess(Handle):
 
     async def remove(self, *, timeout: float | None = None) -> None:
         """Remove its output, which the session otherwise keeps to its end.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             CommandError: It still runs.

@@ -93,6 +93,7 @@ class AsyncPty(AsyncBaseService):
         Args:
             pty_session_id: Its id, as from `list()`.
             on_data: As for `create()`.
+            timeout: Seconds it may take; None is 30.
 
         Raises:
             PtySessionNotFoundError: There is no such terminal.
@@ -108,6 +109,9 @@ class AsyncPty(AsyncBaseService):
 
     async def list(self, *, timeout: float | None = None) -> builtins.list[PtySession]:
         """List the session's terminals in the order of creation.
+
+        Args:
+            timeout: Seconds it may take; None is 30.
 
         Raises:
             PtyError: The service refuses.
@@ -126,6 +130,9 @@ class AsyncPty(AsyncBaseService):
 
     async def kill(self, pty_session_id: str, *, timeout: float | None = None) -> None:
         """Kill the program in a terminal and its child processes.
+
+        Args:
+            timeout: Seconds it may take; None is 30.
 
         Raises:
             PtySessionNotFoundError: There is no such terminal.

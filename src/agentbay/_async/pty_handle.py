@@ -98,6 +98,9 @@ class AsyncPtyHandle(Handle):
         The return key is "\r" or "\n", Ctrl-C is "\x03". Where the service acknowledges input, this returns when the
         terminal has taken all of it; input of several tasks or threads is not mixed.
 
+        Args:
+            timeout: Seconds it may take; None is 30.
+
         Raises:
             PtyError: The program does not read, so the rest of the input was not taken.
             PtyNotConnectedError: The program has ended, or the connection.
@@ -130,6 +133,9 @@ class AsyncPtyHandle(Handle):
     async def resize(self, cols: int, rows: int, *, timeout: float | None = None) -> None:
         """Change the size, and notify the program.
 
+        Args:
+            timeout: Seconds it may take; None is 30.
+
         Raises:
             PtyNotConnectedError: The program has ended, or the connection.
             PtyError: The size is impossible: each may be 1 to 500 characters.
@@ -146,6 +152,9 @@ class AsyncPtyHandle(Handle):
         """Kill the program and its child processes.
 
         `wait()` then returns its exit code.
+
+        Args:
+            timeout: Seconds it may take; None is 30.
 
         Raises:
             PtyNotConnectedError: The program has ended, or the connection.

@@ -190,6 +190,9 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
     async def pause_async(self, *, timeout: float | None = None) -> SessionPauseResult:
         """Begin to pause the session, without waiting.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: PauseSessionAsync
         """
         with time_limit(timeout):
@@ -217,6 +220,9 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
     async def resume_async(self, *, timeout: float | None = None) -> SessionResumeResult:
         """Begin to resume the session, without waiting.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: ResumeSessionAsync
         """
         with time_limit(timeout):
@@ -229,6 +235,9 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
     @folded(OperationResult)
     async def keep_alive(self, *, timeout: float | None = None) -> OperationResult:
         """Count as activity, which restarts the idle time.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: RefreshSessionIdleTime
         """
@@ -244,6 +253,7 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
 
         Args:
             policy: The new limits.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             The new `expires_at` in `data`. On another service, a failed result with a `NotSupportedError`.
@@ -272,6 +282,9 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
     async def get_status(self, *, timeout: float | None = None) -> SessionStatusResult:
         """Return the session's state, without counting as activity.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: GetSessionDetail
         """
         with time_limit(timeout):
@@ -289,6 +302,7 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
 
         Args:
             labels: At least one; neither names nor values may be blank.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             A failed result if the labels cannot be used.
@@ -310,6 +324,9 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
     async def get_labels(self, *, timeout: float | None = None) -> OperationResult:
         """Return the session's labels: `data` is a dict.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             SessionError: If they could not be read.
 
@@ -323,6 +340,9 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
     @folded(OperationResult, only=(SessionNotFoundError,))
     async def info(self, *, timeout: float | None = None) -> OperationResult:
         """Return how to view the session from outside: `data` is a `SessionInfo`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             A failed result if the session does not exist.
@@ -360,6 +380,7 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
             port: 30100 to 30199, on the local runtime any; None is the session's browser or, in the local runtime, a
                 page that shows its desktop.
             options: Passed to the service as it is.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             SessionError: If the service refuses, for instance because of the port.

@@ -79,6 +79,7 @@ class AsyncSessionList:
             limit: How many per page; None means 10.
             status: Only sessions in this state.
             image_id: Only sessions of this image.
+            timeout: Seconds for this page; None is the client's time limit.
 
         Wire: ListSession
         """

@@ -52,6 +52,7 @@ class AsyncSessionTools(AsyncSessionMcpServers):
         Args:
             image_id: The image; None is the session's own, or "linux_latest" if that is not known, and then the tools
                 of mounted servers follow.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses.

@@ -24,6 +24,7 @@ class AsyncUiService(AsyncBaseService):
 
         Args:
             text: Any Unicode text.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/input_text
         """
@@ -40,6 +41,7 @@ class AsyncUiService(AsyncBaseService):
             start_cmd: The command, as `get_installed_apps` lists it.
             work_directory: Where it starts; "" is the service's choice.
             activity: On a phone, which activity of the application to show; "" is its first one.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             The processes of the application in `data`.
@@ -56,6 +58,7 @@ class AsyncUiService(AsyncBaseService):
 
         Args:
             stop_cmd: Its stop command, or on a phone the name of its package.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/stop_app_by_cmd
         """
@@ -65,6 +68,9 @@ class AsyncUiService(AsyncBaseService):
     @folded(OperationResult)
     async def screenshot(self, *, timeout: float | None = None) -> OperationResult:
         """Take a screenshot, which the service keeps in object storage for about an hour.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             The URL of a PNG file in `data`. A failed result in sessions with a link of their own, such as those of the
@@ -87,6 +93,7 @@ class AsyncUiService(AsyncBaseService):
 
         Args:
             format: "png", "jpeg" or "jpg".
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: For another format.

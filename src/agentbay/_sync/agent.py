@@ -50,6 +50,9 @@ class SyncTaskAgent(SyncBaseService):
     def get_task_status(self, task_id: str, *, timeout: float | None = None) -> QueryResult:
         """Return the status of a task.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool, the status tool of the agent
         """
         with time_limit(timeout):
@@ -59,6 +62,9 @@ class SyncTaskAgent(SyncBaseService):
 
     def terminate_task(self, task_id: str, *, timeout: float | None = None) -> ExecutionResult:
         """End a task.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool, the termination tool of the agent
         """
@@ -135,6 +141,9 @@ class ComputerAgent(SyncTaskAgent):
     def execute_task(self, task: str, *, timeout: float | None = None) -> ExecutionResult:
         """Start a task and return its id in `task_id`.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/flux_execute_task
         """
         with time_limit(timeout):
@@ -158,6 +167,7 @@ class ComputerAgent(SyncTaskAgent):
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind, while
                 `wait()` of the returned object runs.
             on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             AgentBayError: The task could not be started.
@@ -212,6 +222,9 @@ class BrowserAgent(SyncTaskAgent):
     def initialize(self, option: BrowserOption | None = None, *, timeout: float | None = None) -> bool:
         """Start the browser.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             Whether it runs; see `session.browser.initialize`.
 
@@ -237,6 +250,7 @@ class BrowserAgent(SyncTaskAgent):
             use_vision: Let the model look at screenshots.
             output_schema: A pydantic model that the result must match; None asks for a text.
             full_page_screenshot: Take screenshots of whole pages.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/browser_use_execute_task
         """
@@ -266,6 +280,7 @@ class BrowserAgent(SyncTaskAgent):
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind, while
                 `wait()` of the returned object runs.
             on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             AgentBayError: The task could not be started.
@@ -363,6 +378,7 @@ class MobileAgent(SyncTaskAgent):
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind. With
                 any of them the task is followed over the session's WebSocket.
             on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             AgentError: The task could not be started.

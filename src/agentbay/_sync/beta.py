@@ -51,6 +51,7 @@ class BetaSkills(SyncBetaService):
             image_id: Those that this image offers; None is the service's choice.
             skill_names: Only those in these groups.
             skill_ids: Instead, those with these ids.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             The skills, and the directory in which sessions find them. With `skill_ids` that is
@@ -78,6 +79,7 @@ class BetaSkills(SyncBetaService):
 
         Args:
             items: Dicts with `context_id`, `skill_ids` and optionally `path`, the directory in the context.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: BindContextSkillAsync
         """
@@ -95,6 +97,7 @@ class BetaSkills(SyncBetaService):
 
         Args:
             items: Dicts with `context_id`, `skill_ids` and optionally `path`, as for `bind_context`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: UnbindContextSkillAsync
         """
@@ -117,6 +120,7 @@ class BetaNetwork(SyncBetaService):
 
         Args:
             network_id: The network; None makes one.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CreateNetwork
         """
@@ -133,6 +137,9 @@ class BetaNetwork(SyncBetaService):
     @folded(NetworkStatusResult)
     def describe(self, network_id: str, *, timeout: float | None = None) -> NetworkStatusResult:
         """Tell whether a machine has joined a network.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: DescribeNetwork
         """

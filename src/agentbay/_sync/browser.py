@@ -55,6 +55,7 @@ class Browser(SyncBaseService):
 
         Args:
             option: How; None is all defaults. Ignored if the browser runs already.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             Whether it runs. Why it does not is logged as a warning; a strict client raises instead.
@@ -91,6 +92,9 @@ class Browser(SyncBaseService):
     def destroy(self, *, timeout: float | None = None) -> None:
         """Stop the browser, after which `initialize` starts another one.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             BrowserError: It was not started.
 
@@ -116,6 +120,9 @@ class Browser(SyncBaseService):
         """Return the WebSocket URL at which the browser speaks the DevTools protocol.
 
         Give it to Playwright's `connect_over_cdp`, and use the context that is there, `browser.contexts[0]`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             BrowserError: The browser was not started, or the service does not tell the URL.
@@ -171,6 +178,7 @@ class Browser(SyncBaseService):
 
         Args:
             callback: A function, or in the asynchronous flavour a coroutine function. It replaces an earlier one.
+            timeout: Seconds it may take; None is 30.
 
         Returns:
             False if there is no connection to be had; why is logged as a warning.
@@ -211,6 +219,9 @@ class Browser(SyncBaseService):
     def send_notify_message(self, notify_message: BrowserNotifyMessage, *, timeout: float | None = None) -> bool:
         """Send a message to the browser.
 
+        Args:
+            timeout: Seconds it may take; None is 30.
+
         Returns:
             False if it could not be sent; why is logged as a warning.
 
@@ -230,6 +241,7 @@ class Browser(SyncBaseService):
 
         Args:
             notify_id: The `id` of the message that asked.
+            timeout: Seconds it may take; None is 30.
 
         Wire: WebSocket, to wuying_cdp_mcp_server
         """

@@ -366,6 +366,9 @@ class AgentBay(SyncSessionList, Handle):
     def get(self, session_id: str, *, timeout: float | None = None) -> SessionResult[Session]:
         """Find a session by its id.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             The session in `session`; a failed result if it does not exist.
 
@@ -380,6 +383,9 @@ class AgentBay(SyncSessionList, Handle):
     @folded(GetSessionResult)
     def get_session(self, session_id: str, *, timeout: float | None = None) -> GetSessionResult:
         """Return everything the service knows about a session.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetSession
         """
@@ -408,6 +414,7 @@ class AgentBay(SyncSessionList, Handle):
         Args:
             session: The session, or its id.
             sync_context: Upload its contexts first.
+            timeout: Seconds it may take; None is the client's time limit.
         """
         if isinstance(session, str):
             session = Session(self, check_session_id(session))
@@ -418,7 +425,11 @@ class AgentBay(SyncSessionList, Handle):
         return session.pause(timeout, poll_interval)
 
     def pause_async(self, session: Session, *, timeout: float | None = None) -> SessionPauseResult:
-        """Begin to pause a session, like `session.pause_async()`."""
+        """Begin to pause a session, like `session.pause_async()`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+        """
         return session.pause_async(timeout=timeout)
 
     def resume(self, session: Session, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
@@ -426,7 +437,11 @@ class AgentBay(SyncSessionList, Handle):
         return session.resume(timeout, poll_interval)
 
     def resume_async(self, session: Session, *, timeout: float | None = None) -> SessionResumeResult:
-        """Begin to resume a session, like `session.resume_async()`."""
+        """Begin to resume a session, like `session.resume_async()`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+        """
         return session.resume_async(timeout=timeout)
 
     beta_pause = pause

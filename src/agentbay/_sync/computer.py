@@ -31,7 +31,8 @@ _DIRECTIONS = tuple(direction.value for direction in ScrollDirection)
 class Computer(SyncUiService):
     """Drive the desktop of a session.
 
-    Coordinates are pixels from the upper left corner of the screen.
+    Coordinates are pixels from the upper left corner of the screen. `timeout` is seconds that a method may take; None
+    is the client's time limit.
     """
 
     def click_mouse(
@@ -91,6 +92,7 @@ class Computer(SyncUiService):
         Args:
             direction: Where to.
             amount: Notches of the wheel.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: For a direction that there is not.
@@ -122,6 +124,7 @@ class Computer(SyncUiService):
         Args:
             keys: Such as `["Ctrl", "c"]`; upper and lower case do not matter.
             hold: Keep them down until `release_keys`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/press_keys
         """
@@ -157,6 +160,7 @@ class Computer(SyncUiService):
 
         Args:
             timeout_ms: Milliseconds that the service may look.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/list_root_windows
         """
@@ -265,6 +269,7 @@ class Computer(SyncUiService):
             start_menu: Those of the start menu.
             desktop: Those with an icon on the desktop.
             ignore_system_apps: Leave out those of the system.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_installed_apps
         """

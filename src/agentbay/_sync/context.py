@@ -57,6 +57,9 @@ class ContextService(SyncContextFiles):
 
         To read all, use `iter_contexts`.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: ListContexts
         """
         with time_limit(timeout):
@@ -118,6 +121,7 @@ class ContextService(SyncContextFiles):
             name: Its name.
             create: Create one of that name if there is none.
             context_id: Its id, instead of a name.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             A failed result if there is none.
@@ -137,6 +141,9 @@ class ContextService(SyncContextFiles):
     @folded(ContextResult)
     def create(self, name: str, *, timeout: float | None = None) -> ContextResult:
         """Create a context, or find the one of that name.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetContext
         """
@@ -176,6 +183,9 @@ class ContextService(SyncContextFiles):
     def update(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Rename a context to the name that `context` has now.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             APIError: If the service refuses with an HTTP error.
 
@@ -188,6 +198,9 @@ class ContextService(SyncContextFiles):
     @folded(OperationResult, unless_http_error=True, data=False)
     def delete(self, context: Context, *, timeout: float | None = None) -> OperationResult:
         """Delete a context and its files.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -241,6 +254,9 @@ class ContextService(SyncContextFiles):
     def clear_async(self, context_id: str, *, timeout: float | None = None) -> ClearContextResult:
         """Begin to delete the files of a context, without waiting.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             APIError: If the service refuses with an HTTP error.
 
@@ -260,6 +276,9 @@ class ContextService(SyncContextFiles):
         """Return the state of a context.
 
         It is "available" when the context is idle, otherwise "clearing", "in-use" or "pre-available".
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetContext
         """

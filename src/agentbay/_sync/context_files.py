@@ -69,6 +69,7 @@ class SyncContextFiles(Handle):
             page_size: How many per page.
             max_results: How many per page, by cursor.
             next_token: Cursor of the page, from the result of the one before; None is the first.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -134,6 +135,9 @@ class SyncContextFiles(Handle):
     def delete_file(self, context_id: str, file_path: str, *, timeout: float | None = None) -> OperationResult:
         """Delete a file of a context.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             APIError: If the service refuses with an HTTP error.
 
@@ -148,6 +152,9 @@ class SyncContextFiles(Handle):
         """Make a presigned URL to upload a file with PUT.
 
         No key is needed with it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -164,6 +171,9 @@ class SyncContextFiles(Handle):
         """Make a presigned URL to download a file with GET.
 
         No key is needed with it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             APIError: If the service refuses with an HTTP error.

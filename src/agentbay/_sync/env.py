@@ -29,6 +29,7 @@ class Env(SyncBaseService):
 
         Args:
             envs: At least one, by name.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: If there is none, or anything in it is not a string.
@@ -48,6 +49,7 @@ class Env(SyncBaseService):
 
         Args:
             keys: The names; None or empty is all.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: If anything in it is not a string, or it is one itself.

@@ -48,6 +48,7 @@ class ExtensionsService:
 
         Args:
             local_path: The extension, packed as a ZIP file.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -69,6 +70,9 @@ class ExtensionsService:
     def list(self, *, timeout: float | None = None) -> List[Extension]:
         """List the extensions.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             AgentBayError: They cannot be listed.
 
@@ -86,6 +90,9 @@ class ExtensionsService:
 
     def update(self, extension_id: str, new_local_path: str, *, timeout: float | None = None) -> Extension:
         """Replace an extension.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -107,6 +114,9 @@ class ExtensionsService:
     def delete(self, extension_id: str, *, timeout: float | None = None) -> bool:
         """Delete an extension.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             Whether the service has deleted it.
 
@@ -118,6 +128,9 @@ class ExtensionsService:
 
     def cleanup(self, *, timeout: float | None = None) -> bool:
         """Delete the context, if this service has made it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             False if the service refuses.
@@ -134,6 +147,9 @@ class ExtensionsService:
 
     def create_extension_option(self, extension_ids: List[str], *, timeout: float | None = None) -> ExtensionOption:
         """Choose which extensions a session loads, for `BrowserContext(extension_option=...)`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: No extension was chosen.

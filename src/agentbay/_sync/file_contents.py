@@ -62,6 +62,7 @@ class SyncFileContents(SyncBaseService):
         Args:
             path: The file.
             format: "text" gives `content` as str, "bytes" as bytes. A file that is no UTF-8 cannot be read as text.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             ValueError: If `format` is neither.
@@ -76,7 +77,11 @@ class SyncFileContents(SyncBaseService):
         raise ValueError(f"format must be 'text' or 'bytes', not {format!r}")
 
     def read(self, path: str, *, timeout: float | None = None) -> FileContentResult:
-        """Read a whole file as text, like `read_file(path)`."""
+        """Read a whole file as text, like `read_file(path)`.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+        """
         return self.read_file(path, timeout=timeout)
 
     @folded(BoolResult)
@@ -92,6 +97,7 @@ class SyncFileContents(SyncBaseService):
             path: The file.
             content: Text, which is written as UTF-8, or bytes.
             mode: "overwrite" replaces what is there, "append" adds to it.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/write_file; where that takes no raw bytes, also shell for bytes that are no UTF-8, or many
         """
@@ -123,6 +129,7 @@ class SyncFileContents(SyncBaseService):
 
         Args:
             paths: The files.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/read_multiple_files
         """

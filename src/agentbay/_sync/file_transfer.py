@@ -167,6 +167,9 @@ class FileTransfer:
     def context_path(self, *, timeout: float | None = None) -> str | None:
         """Return the session's directory for transfers, or None if unknown.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: GetAndLoadInternalContext
         """
         with time_limit(timeout):

@@ -55,6 +55,9 @@ class FileSystem(SyncFileContents):
     def create_directory(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Create a directory and its parents, if they do not exist.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/create_directory
         """
         with time_limit(timeout):
@@ -63,6 +66,9 @@ class FileSystem(SyncFileContents):
     @folded(BoolResult)
     def delete_file(self, path: str, *, timeout: float | None = None) -> BoolResult:
         """Delete a file, or a directory and everything in it.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/delete_file
         """
@@ -80,6 +86,7 @@ class FileSystem(SyncFileContents):
         Args:
             source: What to move.
             destination: Its new path, not a directory to move it into.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/move_file
         """
@@ -98,6 +105,7 @@ class FileSystem(SyncFileContents):
             path: The file.
             edits: Replacements, done in this order: `oldText`, of which the first occurrence counts, and `newText`.
             dry_run: Change nothing; `diff` shows what would change, where the service says so.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/edit_file
         """
@@ -113,6 +121,9 @@ class FileSystem(SyncFileContents):
 
         The size is in bytes.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/get_file_info
         """
         with time_limit(timeout):
@@ -124,6 +135,9 @@ class FileSystem(SyncFileContents):
         """Return whether there is a file or a directory at a path.
 
         A link that leads to nothing does not count.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             FileError: The path cannot be checked, as in a directory that the session's user may not enter.
@@ -148,6 +162,7 @@ class FileSystem(SyncFileContents):
             path: The directory.
             pattern: What the name must match; `*` stands for any characters, `?` for one.
             exclude_patterns: Patterns of names to skip, with all below them; a comma separates patterns.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/search_files
         """
@@ -162,6 +177,9 @@ class FileSystem(SyncFileContents):
     @folded(DirectoryListResult)
     def list_directory(self, path: str, *, timeout: float | None = None) -> DirectoryListResult:
         """List the entries of a directory, without those of subdirectories.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/list_directory
         """
@@ -199,6 +217,7 @@ class FileSystem(SyncFileContents):
             wait_timeout: Seconds to wait for that, after the storage has it.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
         """
@@ -237,6 +256,7 @@ class FileSystem(SyncFileContents):
             wait_timeout: Seconds to wait for that.
             poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
         """
@@ -253,6 +273,9 @@ class FileSystem(SyncFileContents):
 
     def get_file_transfer_context_path(self, *, timeout: float | None = None) -> str | None:
         """Return the session's directory for file transfers, or None if unknown.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: GetAndLoadInternalContext
         """
@@ -291,6 +314,7 @@ class FileSystem(SyncFileContents):
             delete: Remove what exists only in the session. What is ignored stays, with the directory that holds it.
             checksum: Compare contents, not only sizes and times.
             progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Raises:
             FileError: Something could not be read or written; what was copied before stays.
@@ -327,6 +351,7 @@ class FileSystem(SyncFileContents):
             delete: Remove what exists only on this machine. What is ignored stays, with the directory that holds it.
             checksum: Compare contents, not only sizes and times.
             progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
+            timeout: Seconds for all of it; None is as long as something moves.
 
         Raises:
             FileError: There is no such directory, or something could not be written. If files could not be read, the

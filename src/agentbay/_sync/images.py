@@ -190,6 +190,9 @@ class Images(Handle):
     def list(self, *, timeout: float | None = None) -> ImageList:
         """List the images of the runtime, the newest first.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             NotSupportedError: If the service has no such images.
 
@@ -202,6 +205,9 @@ class Images(Handle):
 
     def get(self, name: str, *, timeout: float | None = None) -> ImageInfo:
         """Return an image by a name or its id.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             NotFoundError: If there is none; the message lists those that there are.
@@ -217,6 +223,9 @@ class Images(Handle):
 
         Sessions that run it go on.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Returns:
             The image as it was.
 
@@ -231,6 +240,9 @@ class Images(Handle):
 
     def prune(self, *, timeout: float | None = None) -> ImageList:
         """Remove the images that have no name left.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             Those that were removed.

@@ -41,7 +41,8 @@ _logger = logging.getLogger("agentbay")
 class Mobile(SyncUiService):
     """Drive the phone of a session.
 
-    Coordinates are pixels from the upper left corner of the screen.
+    Coordinates are pixels from the upper left corner of the screen. `timeout` is seconds that a method may take; None
+    is the client's time limit.
     """
 
     @folded(BoolResult)
@@ -68,6 +69,7 @@ class Mobile(SyncUiService):
 
         Args:
             duration_ms: Milliseconds that the swipe takes.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/swipe
         """
@@ -81,6 +83,7 @@ class Mobile(SyncUiService):
 
         Args:
             key: Its Android key code, such as `KeyCode.KEYCODE_HOME`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/send_key
         """
@@ -93,6 +96,7 @@ class Mobile(SyncUiService):
 
         Args:
             timeout_ms: Milliseconds that the service may look.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_clickable_ui_elements
         """
@@ -111,6 +115,7 @@ class Mobile(SyncUiService):
         Args:
             timeout_ms: Milliseconds that the service may look.
             format: "json", or "xml", which is in `raw` alone.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_all_ui_elements
         """
@@ -134,6 +139,7 @@ class Mobile(SyncUiService):
             max_screens: 2 to 10.
             format: "png", "jpeg" or "jpg".
             quality: 1 to 100, for JPEG; None is the service's choice.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: For a value that cannot be.
@@ -159,6 +165,7 @@ class Mobile(SyncUiService):
             start_menu: Those of the launcher.
             desktop: Those with an icon on the home screen.
             ignore_system_apps: Leave out those of the system.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/get_installed_apps
         """
@@ -171,6 +178,7 @@ class Mobile(SyncUiService):
 
         Args:
             adbkey_pub: The public key of adb on this machine, the text of `~/.android/adbkey.pub`.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             A command such as `adb connect HOST:PORT` in `data`.

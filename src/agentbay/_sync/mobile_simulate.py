@@ -88,6 +88,9 @@ class MobileSimulateService:
     def has_mobile_info(self, context_sync: ContextSync, *, timeout: float | None = None) -> bool:
         """Whether a context holds a description already.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Raises:
             InvalidArgumentError: If the context or its path is not given.
             AgentBayError: If that cannot be found out.
@@ -111,6 +114,7 @@ class MobileSimulateService:
         Args:
             mobile_dev_info_content: The description, a JSON object.
             context_sync: The context that shall hold it; None makes one.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: If the description is empty or no JSON.

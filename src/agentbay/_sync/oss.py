@@ -38,6 +38,7 @@ class Oss(SyncBaseService):
             access_key_id, access_key_secret, security_token: As the security token service issued them.
             endpoint: Host of the storage; None is the one of the session's region.
             region: Region of the storage; None is the session's.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_env_init
         """
@@ -64,6 +65,7 @@ class Oss(SyncBaseService):
             bucket: The bucket.
             object: What to call it there.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_upload
         """
@@ -79,6 +81,7 @@ class Oss(SyncBaseService):
         Args:
             url: The URL, made for uploading.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_upload_annon
         """
@@ -97,6 +100,7 @@ class Oss(SyncBaseService):
             bucket: The bucket.
             object: What it is called there.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_download
         """
@@ -112,6 +116,7 @@ class Oss(SyncBaseService):
         Args:
             url: The URL, made for downloading.
             path: The file in the session.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/oss_download_annon
         """

@@ -98,6 +98,9 @@ class Process(Handle):
 
         It appears in the notebook's cell, or on the terminal.
 
+        Args:
+            timeout: Seconds to follow it; None is to its end.
+
         Raises:
             CommandError: Output is lost, or the process is gone and has left no exit code.
 
@@ -113,6 +116,9 @@ class Process(Handle):
 
     def poll(self, *, timeout: float | None = None) -> int | None:
         """Return the exit code, or None if it still runs.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             CommandError: It is gone and has left no exit code.
@@ -160,6 +166,9 @@ class Process(Handle):
 
         Data that was sent before is still read. Calling it again does nothing.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/write_process_input, CallMcpTool/shell
         """
         with time_limit(timeout):
@@ -170,6 +179,7 @@ class Process(Handle):
 
         Args:
             number: Such as `signal.SIGINT`, 1 to 64.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
@@ -181,6 +191,9 @@ class Process(Handle):
     def kill(self, *, timeout: float | None = None) -> None:
         """Kill its process group.
 
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
+
         Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
         with time_limit(timeout):
@@ -188,6 +201,9 @@ class Process(Handle):
 
     def remove(self, *, timeout: float | None = None) -> None:
         """Remove its output, which the session otherwise keeps to its end.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             CommandError: It still runs.

@@ -94,6 +94,7 @@ class Pty(SyncBaseService):
         Args:
             pty_session_id: Its id, as from `list()`.
             on_data: As for `create()`.
+            timeout: Seconds it may take; None is 30.
 
         Raises:
             PtySessionNotFoundError: There is no such terminal.
@@ -109,6 +110,9 @@ class Pty(SyncBaseService):
 
     def list(self, *, timeout: float | None = None) -> builtins.list[PtySession]:
         """List the session's terminals in the order of creation.
+
+        Args:
+            timeout: Seconds it may take; None is 30.
 
         Raises:
             PtyError: The service refuses.
@@ -127,6 +131,9 @@ class Pty(SyncBaseService):
 
     def kill(self, pty_session_id: str, *, timeout: float | None = None) -> None:
         """Kill the program in a terminal and its child processes.
+
+        Args:
+            timeout: Seconds it may take; None is 30.
 
         Raises:
             PtySessionNotFoundError: There is no such terminal.

@@ -80,6 +80,7 @@ class SyncSessionList:
             limit: How many per page; None means 10.
             status: Only sessions in this state.
             image_id: Only sessions of this image.
+            timeout: Seconds for this page; None is the client's time limit.
 
         Wire: ListSession
         """

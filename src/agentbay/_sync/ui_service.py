@@ -25,6 +25,7 @@ class SyncUiService(SyncBaseService):
 
         Args:
             text: Any Unicode text.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/input_text
         """
@@ -41,6 +42,7 @@ class SyncUiService(SyncBaseService):
             start_cmd: The command, as `get_installed_apps` lists it.
             work_directory: Where it starts; "" is the service's choice.
             activity: On a phone, which activity of the application to show; "" is its first one.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             The processes of the application in `data`.
@@ -57,6 +59,7 @@ class SyncUiService(SyncBaseService):
 
         Args:
             stop_cmd: Its stop command, or on a phone the name of its package.
+            timeout: Seconds it may take; None is the client's time limit.
 
         Wire: CallMcpTool/stop_app_by_cmd
         """
@@ -66,6 +69,9 @@ class SyncUiService(SyncBaseService):
     @folded(OperationResult)
     def screenshot(self, *, timeout: float | None = None) -> OperationResult:
         """Take a screenshot, which the service keeps in object storage for about an hour.
+
+        Args:
+            timeout: Seconds it may take; None is the client's time limit.
 
         Returns:
             The URL of a PNG file in `data`. A failed result in sessions with a link of their own, such as those of the
@@ -88,6 +94,7 @@ class SyncUiService(SyncBaseService):
 
         Args:
             format: "png", "jpeg" or "jpg".
+            timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
             InvalidArgumentError: For another format.
