@@ -269,6 +269,19 @@ def test_methods_of_a_session(kind: type[Any], name: str, expected: dict[str, An
     assert inspect.iscoroutinefunction(method) is (kind is agentbay.AsyncSession and name != "__init__")
 
 
+def test_signature_of_a_class_that_was_not_used() -> None:
+    """The signature of a class that attrs completes at its first use has no `self`."""
+    program = "import inspect, agentbay; print(*inspect.signature(agentbay.SessionInfo).parameters)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("session_id resource_url ")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="inspect.markcoroutinefunction is new in Python 3.12")
+def test_list_is_told_to_be_awaited() -> None:
+    """The call for a page that can also be iterated over counts as a coroutine function."""
+    assert inspect.iscoroutinefunction(agentbay.AsyncAgentBay.list)
+
+
 @pytest.mark.parametrize("kind", [agentbay.AsyncSession, agentbay.Session])
 @pytest.mark.parametrize(("name", "result"), RETURNS.items())
 def test_results_of_the_methods(kind: type[Any], name: str, result: str) -> None:

@@ -32,7 +32,11 @@ class Postponed:
         with _lock:
             if self._cls.__dict__.get(self._name) is self:  # else another thread has completed it meanwhile
                 _complete(self._cls, self._options)
-        return getattr(owner if instance is None else instance, self._name)
+        made = self._cls.__dict__.get(self._name, self)
+        if made is self:  # attrs has made none
+            return getattr(owner if instance is None else instance, self._name)
+        # As a function itself binds: `inspect.signature` asks it to bind the class.
+        return made.__get__(instance, owner) if hasattr(made, "__get__") else made
 
     def decorate(self, decorator: Callable[[Any], Any]) -> None:
         """Apply a decorator to the method once it is made."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from functools import wraps
-from inspect import isawaitable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 from .._transport.deadline import unlimited_context, without_time_limit
@@ -212,6 +213,8 @@ def async_paged(
         def paged(*args: P.args, **kwargs: P.kwargs) -> PagesCall[R, T]:
             return PagesCall(lambda: method(*args, **kwargs))
 
+        if sys.version_info >= (3, 12):  # before, `inspect` knows no mark that tells to await it
+            return inspect.markcoroutinefunction(paged)
         return paged
 
     return decorate
@@ -224,7 +227,7 @@ async def async_invoke(function: Callable[..., object], *args: object) -> None:
     """
     with without_time_limit():
         result = function(*args)
-        if isawaitable(result):
+        if inspect.isawaitable(result):
             await result
 
 
