@@ -35,7 +35,7 @@ class AsyncGit(AsyncGitRemotes):
 
     Relative paths of repositories start at the session's home directory, paths of files at `repo_path`. `timeout_ms` is
     milliseconds until a command is killed; None or 0 is 30,000, for `clone` 300,000, for `pull`, `fetch` and `push`
-    120,000. `timeout` is the same in seconds, and goes before it.
+    120,000. `timeout` is the same in seconds, and takes precedence.
 
     Every method raises where it fails: `GitNotFoundError` without git in the session, `GitNotARepoError` outside of a
     repository, `GitTimeoutError` after `timeout_ms`, `GitError` for what git itself refuses, another `AgentBayError`

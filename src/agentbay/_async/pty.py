@@ -55,7 +55,7 @@ class AsyncPty(AsyncBaseService):
             timeout_s: Seconds it may take; None is 30.
             argv: A program and its arguments to run, instead of `shell`; nothing in them is expanded.
             echo: Whether the terminal shows what is typed. Programs that drive it seldom want that.
-            timeout: The same as `timeout_s`, and goes before it.
+            timeout: The same; takes precedence over `timeout_s`.
 
         Raises:
             InvalidArgumentError: There is both `argv` and `shell`, or no program in `argv`.

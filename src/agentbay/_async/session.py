@@ -234,7 +234,7 @@ class AsyncSession(AsyncSessionSnapshots, AsyncSessionTools, Handle):
 
     @folded(OperationResult)
     async def keep_alive(self, *, timeout: float | None = None) -> OperationResult:
-        """Count as activity, which restarts the idle time.
+        """Restart the session's idle time, as any activity does.
 
         Args:
             timeout: Seconds it may take; None is the client's time limit.

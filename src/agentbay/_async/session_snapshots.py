@@ -37,8 +37,8 @@ class AsyncSessionSnapshots:
         """Save the files of this session as an image of the local runtime.
 
         `CreateSessionParams(image_id=name)` starts sessions from it. The session is paused meanwhile, so that all files
-        are of the same moment. Until then its calls are refused. What the session has written is shared, not copied,
-        unless its processes are using it. Processes, their memory, variables of `session.env` and files of mounted
+        are of the same moment, and its calls are refused. What the session has written is shared, not copied, unless
+        its processes are using it. Processes, their memory, variables of `session.env` and files of mounted
         contexts are not saved.
 
         Args:

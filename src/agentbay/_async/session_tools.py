@@ -50,8 +50,8 @@ class AsyncSessionTools(AsyncSessionMcpServers):
         """List the tools that an image offers.
 
         Args:
-            image_id: The image; None is the session's own, or "linux_latest" if that is not known, and then the tools
-                of mounted servers follow.
+            image_id: The image; None is the session's own, or "linux_latest" if unknown. With None, the tools of
+                mounted MCP servers are listed too.
             timeout: Seconds it may take; None is the client's time limit.
 
         Raises:
@@ -150,7 +150,8 @@ class AsyncSessionTools(AsyncSessionMcpServers):
             timeout: Seconds it may take; None is the client's time limit.
             deadline: When it must have ended, instead of `timeout`.
             extend_while_paused: Whether the time for which the session is paused does not count.
-            body: The tool's bytes, or b"" if it returns some, where `_takes_raw_calls` for it; None is a usual call.
+            body: Raw bytes to send, or b"" if the tool only returns raw bytes; needs `_takes_raw_calls`. None makes an
+                ordinary call.
         """
         deadline = deadline or Deadline(timeout or self.timeout)
         extend = PauseExtension(self._transport, self.session_id, deadline).extend if extend_while_paused else None

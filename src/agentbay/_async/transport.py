@@ -302,7 +302,7 @@ class AsyncTransport:
         return WebSocketEndpoint(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
     def register_websocket(self, websocket: AsyncWsClient) -> None:
-        """Close a session's WebSocket when this transport closes."""
+        """Remember a session's WebSocket, to close it with this transport."""
         self._ws_clients.add(websocket)
 
     def configure_clone(self, bay: Any) -> None:

@@ -71,7 +71,7 @@ class Code(SyncBaseService):
             on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
                 could not be run.
             context: The context to run it in, or its name, instead of the one of a language.
-            timeout: The same as `timeout_s`, and goes before it.
+            timeout: The same; takes precedence over `timeout_s`.
 
         Returns:
             What the code wrote and showed. Code that fails is an answer: `success` is False, `error` says why, and

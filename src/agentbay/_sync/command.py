@@ -67,7 +67,7 @@ class Command(SyncBaseService):
             stdin: What it can read, as text or bytes; None is nothing.
             merge_stderr: Put what it writes to standard error into `stdout`, in the order of writing.
             on_stdout, on_stderr: Called with each piece of output while it runs. What they raise is logged.
-            timeout: The same as `timeout_ms` in seconds, which goes before it.
+            timeout: The same in seconds; takes precedence over `timeout_ms`.
 
         Returns:
             Exit code and output. A non-zero exit code is an answer: `success` is False and nothing is raised. If time
@@ -102,7 +102,7 @@ class Command(SyncBaseService):
             call = Shell(command=ready.text, timeout_ms=timeout_ms, cwd=cwd, envs=envs, **ready.tool_fields())
             # The session kills the command first, so that its output so far still arrives here.
             reply = self.session._run_tool(call, timeout=whole, extend_while_paused=True)
-            # An error here means that the command has not taken its input.
+            # Raised inside the block, so that `prepared` deletes input that the command has not taken.
             result = read_command_result(reply)
             if cwd is not None and may_be_directory_failure(result, cwd):
                 self._check_directory(cwd, whole)

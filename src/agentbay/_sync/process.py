@@ -83,12 +83,12 @@ class Process(Handle):
 
         Wire: CallMcpTool/wait_process, CallMcpTool/shell
         """
-        deadline, is_waiting = Deadline(math.inf if timeout is None else timeout), False
+        deadline, waits_out_pause = Deadline(math.inf if timeout is None else timeout), False
         pauses = PauseExtension(self._session._transport, self._session.session_id, deadline)
         while self.exit_code is None:
             seconds = min(self._control.long_poll_seconds, max(deadline.remaining(), 0.0))
-            self._poll_output("", 0, seconds, is_waiting=is_waiting, deadline=deadline)
-            is_waiting = True
+            self._poll_output("", 0, seconds, waits_out_pause=waits_out_pause, deadline=deadline)
+            waits_out_pause = True
             if self.exit_code is None and pauses.is_over():
                 raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
@@ -223,7 +223,7 @@ class Process(Handle):
         while offsets:
             for number, name in enumerate(list(offsets)):  # only the call for the first stream waits
                 seconds = 0.0 if number else min(_FOLLOW_POLL_SECONDS, max(deadline.remaining(), 0.0))
-                state = self._poll_output(name, offsets[name], seconds, is_waiting=True, deadline=deadline)
+                state = self._poll_output(name, offsets[name], seconds, waits_out_pause=True, deadline=deadline)
                 offsets[name] += len(state.data)
                 done = state.exit_code is not None and offsets[name] >= state.size
                 if done:
@@ -231,13 +231,19 @@ class Process(Handle):
                 yield name, state.data, done
 
     def _poll_output(
-        self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False, deadline: Deadline | None = None
+        self,
+        stream: str,
+        offset: int,
+        seconds: float,
+        *,
+        waits_out_pause: bool = False,
+        deadline: Deadline | None = None,
     ) -> ProcessState:
         """Wait for output beyond an offset, or for the end.
 
         Reading consumes nothing, so the call is repeated if its answer was lost. If the session is paused after the
-        first call, or while the caller `is_waiting`, this waits for the end of the pause: another task or program can
-        end it. After the deadline nothing is repeated.
+        first call, or the caller `waits_out_pause`, this waits for the end of the pause, which another task or program
+        can bring about. After the deadline nothing is repeated.
         """
         retry_until = Deadline(_OUTPUT_RETRY_SECONDS)
         if deadline is not None:
@@ -246,12 +252,12 @@ class Process(Handle):
             try:
                 state = self._control.follow(self.id, stream, offset, seconds)
             except ConflictError:
-                if not is_waiting:
+                if not waits_out_pause:
                     raise
                 sync_sleep(_PAUSE_POLL_SECONDS)
                 return ProcessState(None, size=offset)
             except AgentBayError as error:
-                is_waiting = True
+                waits_out_pause = True
                 if not error.retryable or retry_until.remaining() <= delay:
                     raise
                 sync_sleep(delay)

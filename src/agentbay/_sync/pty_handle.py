@@ -173,7 +173,7 @@ class PtyHandle(Handle):
 
         Args:
             timeout_s: Seconds to wait, without those for which the session is paused; None is as long as it takes.
-            timeout: The same as `timeout_s`, and goes before it.
+            timeout: The same; takes precedence over `timeout_s`.
 
         Raises:
             TimeoutError: It has not ended in time; it goes on.

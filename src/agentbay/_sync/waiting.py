@@ -55,7 +55,7 @@ class PauseExtension:
         self._was_paused = False
 
     def extend(self) -> float:
-        """Return the deadline, which is later than before if the session was paused meanwhile."""
+        """Move the deadline by the time spent paused, and return it."""
         try:
             # A service that does not answer must not hold up the end of the call by much.
             patience = Deadline(min(_STATE_TIMEOUT_SECONDS, self.deadline.seconds * _STATE_TIMEOUT_SHARE))

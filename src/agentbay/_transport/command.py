@@ -235,7 +235,7 @@ def command_limit_ms(timeout_ms: float | None, timeout: float | None) -> int:
 
     Args:
         timeout_ms: Milliseconds; None is the default.
-        timeout: Seconds, which go before them.
+        timeout: Seconds, which take precedence.
     """
     wanted = timeout_ms if timeout is None else timeout * 1000
     # Rounding down could make 0 of a fraction.

@@ -20,7 +20,7 @@ class Deadline:
 
     Args:
         seconds: Time for the whole operation, with pauses and retries.
-        within: Another deadline, which this one is never later than; None is the `time_limit` around this.
+        within: A deadline that this one never exceeds; None is the current `time_limit`, if there is one.
     """
 
     __slots__ = ("_moment", "_seconds", "_within")
@@ -36,17 +36,17 @@ class Deadline:
 
     @property
     def seconds(self) -> float:
-        """The time that it gave, or the deadline around it."""
+        """The whole time in seconds, of whichever deadline ends first."""
         if self._within is not None and self._within.at < self._moment:
             return self._within.seconds
         return self._seconds
 
     def move(self, moment: float) -> None:
-        """Set another moment, which counts as far as the deadline around this one allows."""
+        """Move it to another moment, never past the deadline around it."""
         self._moment = moment
 
     def postpone(self, seconds: float) -> None:
-        """Move it and those around it, for a wait with its own limit."""
+        """Add seconds to it and to every deadline around it."""
         self._moment += seconds
         if self._within is not None:
             self._within.postpone(seconds)

@@ -14,7 +14,7 @@ from ..errors import CommandError, ReplyError
 from .file_errors import is_system_error, tool_file_error
 from .reply import Reply
 
-CANCEL_SECONDS = 10.0  # that killing a process may delay the error of its start
+CANCEL_SECONDS = 10.0  # how long killing a process may delay the error of its failed start
 REPLY_MARGIN_SECONDS = 15.0  # added to the wait of a call, for its answer to arrive
 _PROCESS_ID = re.compile(r"[0-9a-f]{16}|entrypoint")  # the latter starts with a session of the local runtime
 

@@ -40,7 +40,7 @@ def retry_backoff(
         max_retries: Number of further attempts allowed; 0 never retries.
         remaining: Seconds until the deadline; a pause that would not end before it means giving up.
     """
-    if attempt > max_retries or not _is_retryable(error, idempotent):
+    if attempt > max_retries or not _may_send_again(error, idempotent):
         return None
     pause = getattr(error, "retry_after", None)
     if pause is None:
@@ -52,7 +52,7 @@ def retry_backoff(
     return pause if pause < remaining else None
 
 
-def _is_retryable(error: AgentBayError, idempotent: bool) -> bool:
+def _may_send_again(error: AgentBayError, idempotent: bool) -> bool:
     if isinstance(error, (ConnectionFailed, RateLimitError)):
         return True
     if isinstance(error, ServiceUnavailableError) and error.retry_after is not None:

@@ -9,7 +9,7 @@ from typing import Any
 _modules: dict[str, Any] = {}
 
 
-async def import_lazily(name: str) -> Any:
+async def import_in_thread(name: str) -> Any:
     """Import a module of the runtime in a thread, unless it is imported already."""
     return _modules.get(name) or await asyncio.to_thread(import_now, name)
 

@@ -26,7 +26,7 @@ from agentbay.local.http.app import Application
 from agentbay.local.http.origin_check import OriginCheck
 from agentbay.local.http.web_server import WebServer
 from agentbay.local.images.service import ImageService
-from agentbay.local.lazy_imports import import_lazily
+from agentbay.local.lazy_imports import import_in_thread
 from agentbay.local.listening import ServerAddress
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.options import MODEL_KEY_VARIABLE, Options
@@ -139,7 +139,7 @@ async def _import_when_idle(application: Application) -> None:
     tables = [*ACTIONS.modules, *TOOLS.modules, *RAW_TOOLS.modules, *TARGETS.modules]
     for module in ("http.web_server_websocket", "network.proxy_request", "network.system_proxy", *tables):
         await application.wait_until_idle()
-        await import_lazily(module)
+        await import_in_thread(module)
 
 
 async def _drain(application: Application, seconds: float, skip_drain: asyncio.Event) -> None:

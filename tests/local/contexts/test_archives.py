@@ -95,12 +95,12 @@ def test_bad_archives_do_not_keep_the_rest(wire: Wire, *, extracted: bool):
 def test_bad_archives_are_refused(make: Callable[[], bytes]):
     """Every bad archive is refused before anything of it is used."""
     with pytest.raises(BadArchive):
-        open_archive(io.BytesIO(make()), 0, own=False)
+        open_archive(io.BytesIO(make()), 0, from_upload=False)
 
 
 def test_good_archive():
     """A member without a date has the date of its archive."""
-    archive = open_archive(io.BytesIO(without_date()), 5, own=False)
+    archive = open_archive(io.BytesIO(without_date()), 5, from_upload=False)
     [(path, member)] = archive.members()
     with archive.open(member) as file:
         assert (path, file.read(), archive.mtime_ns(member)) == ("f", b"dated", 5)
@@ -109,7 +109,7 @@ def test_good_archive():
 @pytest.mark.parametrize("name", ["../f", "/f", "a/../f", "a\\f", "a" * 256, "/".join("a" * 300), "a//b"])
 def test_unsafe_names_are_left_out(name: str):
     """No member leaves its directory, or has a name that no file can have."""
-    assert list(open_archive(io.BytesIO(zip_of(b"x", name=name)), 0, own=False).members()) == []
+    assert list(open_archive(io.BytesIO(zip_of(b"x", name=name)), 0, from_upload=False).members()) == []
 
 
 class CountingFile(io.FileIO):
@@ -132,7 +132,7 @@ def test_large_directory_is_not_read(tmp_path: Path):
         file.seek(size)
         file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, 0, 0))
     with CountingFile(str(path)) as file, pytest.raises(BadArchive):
-        open_archive(file, 0, own=False)
+        open_archive(file, 0, from_upload=False)
     assert file.largest < 64 << 20
 
 
@@ -142,7 +142,7 @@ def test_too_many_members():
     directory = member * 300_000
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFE, 0xFFFE, len(directory), 0, 0)
     with pytest.raises(BadArchive, match="directory"):
-        open_archive(io.BytesIO(directory + end), 0, own=True)
+        open_archive(io.BytesIO(directory + end), 0, from_upload=True)
 
 
 def test_damaged_archive_of_a_session(wire: Wire):

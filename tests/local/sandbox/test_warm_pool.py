@@ -61,7 +61,7 @@ async def test_one_that_has_died(factory: SandboxFactory):
         return len(factory.manager._warm_pool._spares) == 2
 
     async def are_dead() -> bool:
-        return not any(spare.is_usable for spare in spares)
+        return not any(spare.is_live for spare in spares)
 
     await becomes(are_ready)
     spares = list(factory.manager._warm_pool._spares.values())

@@ -28,7 +28,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxManager,
     SandboxSpec,
 )
-from agentbay.local.sandbox.service.pipe_reader import PipeReader, drain_after_exit
+from agentbay.local.sandbox.service.pipe_reader import OutputCollector, drain_after_exit
 from agentbay.local.sandbox.shared.sandbox_config import IMAGE_DIRECTORY, UPPER_DIRECTORY
 from agentbay.local.sessions.image_spec import apply_image
 from agentbay.local.state_dir import StateDirectory, remove_tree
@@ -136,7 +136,7 @@ class CommandRunner:
         listener = sandbox.take_proxy_listener()
         proxy = self._networks.start_proxy(listener, self._allowed) if listener else None
         began, kills = time.monotonic(), sandbox.watchdog.kill_counts()
-        reader = PipeReader(0, output.write)
+        reader = OutputCollector(0, output.write)
         try:
             fds = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), reader.write_fd, os.dup(reader.write_fd)]
             env = {name: value for name, value in state.arguments.items() if name not in state.config.env}

@@ -76,12 +76,12 @@ class Archive:
             return self._mtime_ns
 
 
-def open_archive(file: IO[bytes], mtime_ns: int, *, own: bool) -> Archive:
+def open_archive(file: IO[bytes], mtime_ns: int, *, from_upload: bool) -> Archive:
     """Open an archive after checking all of it.
 
     Args:
         mtime_ns: The time of the archive file.
-        own: Made by upload mode Archive. Only its directory is checked, as it may be large and compress well.
+        from_upload: Made by upload mode Archive. Only its directory is checked, as it may be large and compress well.
 
     Raises:
         BadArchive: It breaks a rule. Nothing of it should be used.
@@ -93,7 +93,7 @@ def open_archive(file: IO[bytes], mtime_ns: int, *, own: bool) -> Archive:
             raise BadArchive(f"it has more than {MAX_MEMBERS} members")
         if any(member.compress_type not in _METHODS or member.flag_bits & 1 for member in members):
             raise BadArchive("it is encrypted, or compressed by another method than deflate")
-        if not own:
+        if not from_upload:
             # The stated sizes bound what is read, because zipfile stops at the size that a member states.
             extracted = sum(member.file_size for member in members)
             if extracted > max(_FREE_BYTES, _MAX_RATIO * size):

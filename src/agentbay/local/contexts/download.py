@@ -21,7 +21,7 @@ class Download:
     """One download of a binding, or of one path below it.
 
     Attributes:
-        sent_anything: Whether the context has anything there.
+        sent_anything: Whether anything was sent; False if the context has nothing at the path.
         errors: Why something did not arrive, by its path below the synchronised one.
     """
 
@@ -93,7 +93,7 @@ class Download:
             entry
             for entry in entries
             if entry.kind == "file"
-            and not self._send_extracted(writer, entry, single, snapshot, own=entry.path in archives)
+            and not self._send_extracted(writer, entry, single, snapshot, from_upload=entry.path in archives)
         ]
         for entry, file in snapshot.iterate_files(left):
             self._send_file(writer, entry.path, entry.mode, entry.mtime_ns, file.read)
@@ -118,40 +118,40 @@ class Download:
             self.errors[path] = content.error
 
     def _send_extracted(
-        self, writer: TreeStreamWriter, entry: Entry, single: set[str], snapshot: Snapshot, *, own: bool
+        self, writer: TreeStreamWriter, entry: Entry, single: set[str], snapshot: Snapshot, *, from_upload: bool
     ) -> bool:
         """Send the members of an archive, and return whether they replace it."""
         policy = self._spec.policy.extract_policy
-        wanted = policy is None or policy.extract if own else self._spec.extracts_archives
-        if not wanted or not (own or entry.path.lower().endswith(".zip")) or policy is None:
+        wanted = policy is None or policy.extract if from_upload else self._spec.extracts_archives
+        if not wanted or not (from_upload or entry.path.lower().endswith(".zip")) or policy is None:
             return False
         with ExitStack() as opened:
             try:
                 file = opened.enter_context(snapshot.open(entry))
-                archive = open_archive(file, entry.mtime_ns, own=own)
+                archive = open_archive(file, entry.mtime_ns, from_upload=from_upload)
             except (BadArchive, OSError) as error:
-                if own:  # the files of a session are in it, and do not arrive
+                if from_upload:  # the files of a session are in it, and do not arrive
                     self.errors[entry.path] = f"The archive cannot be extracted: {error}"
                 return False  # a file like any other
-            folder = self._folder(entry.path, policy.extract_current_folder, own=own)
-            self._send_members(writer, archive, folder, single, own=own)
-        if own and self._only_path and entry.path != self._only_path:
+            folder = self._folder(entry.path, policy.extract_current_folder, from_upload=from_upload)
+            self._send_members(writer, archive, folder, single, from_upload=from_upload)
+        if from_upload and self._only_path and entry.path != self._only_path:
             return True
-        if own and not policy.delete_src_file:
+        if from_upload and not policy.delete_src_file:
             self._extracted.add(entry.path)  # not a file of the session, so it must not be uploaded again
         return policy.delete_src_file
 
-    def _folder(self, path: str, current: bool, *, own: bool) -> str:
-        if own:  # mode Archive restores files to where they were
+    def _folder(self, path: str, current: bool, *, from_upload: bool) -> str:
+        if from_upload:  # mode Archive restores files to where they were
             return ""
         return os.path.dirname(path) if current else path[: -len(".zip")]
 
     def _send_members(
-        self, writer: TreeStreamWriter, archive: Archive, folder: str, single: set[str], *, own: bool
+        self, writer: TreeStreamWriter, archive: Archive, folder: str, single: set[str], *, from_upload: bool
     ) -> None:
         for name, member in archive.members():
             path = f"{folder}/{name}" if folder else name
-            if path in single or (own and not self._is_wanted(path, set())):
+            if path in single or (from_upload and not self._is_wanted(path, set())):
                 continue
             try:
                 file = archive.open(member)
@@ -161,4 +161,4 @@ class Download:
             with file:
                 mode = (member.external_attr >> 16) & 0o777 or 0o644
                 self._send_file(writer, path, mode, archive.mtime_ns(member), file.read)
-            (self._packed if own else self._extracted).add(path)
+            (self._packed if from_upload else self._extracted).add(path)

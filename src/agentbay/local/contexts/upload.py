@@ -165,7 +165,7 @@ class Upload:
                 return
         with old_archive as file:
             try:
-                old = open_archive(file, 0, own=True)
+                old = open_archive(file, 0, from_upload=True)
                 for path, member in old.members():
                     if not received.has(path) and not self._was_deleted(path, received):
                         with old.open(member) as source, archive.open(member, "w") as target:

@@ -89,7 +89,7 @@ class SingleSessionSource:
         self._last_change = 0
 
     async def poll(self) -> JsonObject | None:
-        if not self._session.lifecycle.is_usable:
+        if not self._session.lifecycle.is_live:
             return None
         try:
             processes = self._session.sandbox.list_processes()

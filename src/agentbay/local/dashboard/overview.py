@@ -92,7 +92,7 @@ class SessionOverview:
         lines = {
             item.session_id: describe_session(item, self._meters[item.session_id])
             for item in sessions
-            if item.lifecycle.is_usable
+            if item.lifecycle.is_live
         }
         changed = {key: next(self._changes) for key, line in lines.items() if self._descriptions.get(key) != line}
         self._change_numbers = {key: changed.get(key) or self._change_numbers[key] for key in lines}

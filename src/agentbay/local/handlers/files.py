@@ -32,7 +32,7 @@ _FileHandler = Callable[[Sandbox, _T], Awaitable[wire.ToolReply]]
 
 
 def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_T]]:
-    """Turn file errors into results."""
+    """Run a handler in the session's sandbox, with file errors as results."""
 
     def decorate(handler: _FileHandler[_T]) -> _ToolHandler[_T]:
         @functools.wraps(handler)

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from agentbay._lazy_attrs import define
 from agentbay._wire.schema import Action, Tool
 from agentbay._wire.tools import ToolReply
-from agentbay.local.lazy_imports import import_lazily, import_now
+from agentbay.local.lazy_imports import import_in_thread, import_now
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
@@ -112,7 +112,7 @@ class HandlerTable(Generic[_H]):
         *modules: Those of `local.handlers` that define them. Each is imported once a name is not found in those before.
 
     Attributes:
-        modules: Their names, as `load` takes them.
+        modules: Their names, as `import_in_thread` takes them.
     """
 
     def __init__(self, kind: type[_H], name_of: Callable[[_H], str], *modules: str) -> None:
@@ -125,7 +125,7 @@ class HandlerTable(Generic[_H]):
         for module in self.modules:
             if name in self._found:
                 break
-            self._collect(await import_lazily(module))
+            self._collect(await import_in_thread(module))
         return self._found.get(name)
 
     def all(self) -> dict[str, _H]:

@@ -21,7 +21,7 @@ from agentbay.local.handlers.paging import (
     write_page_token,
 )
 from agentbay.local.handlers.tool_calls import read_catalogue_file
-from agentbay.local.lazy_imports import import_lazily
+from agentbay.local.lazy_imports import import_in_thread
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 from agentbay.local.sessions.creation import SessionRequest
@@ -44,7 +44,7 @@ async def create(runtime: Runtime, action: wire.CreateMcpSession) -> wire.Create
     if asked.user:
         chosen = await runtime.images.run_in_thread(images.with_user, chosen, asked.user, runtime.images.store)
     if images.has_phone(chosen.name):
-        await (await import_lazily("handlers.phone")).require_phone()
+        await (await import_in_thread("handlers.phone")).require_phone()
     request = SessionRequest(
         image_id=chosen.name,
         image=chosen.image,
@@ -80,7 +80,9 @@ async def _read_options(runtime: Runtime, action: wire.CreateMcpSession) -> tupl
 async def _choose_skills(runtime: Runtime, action: wire.CreateMcpSession) -> Sequence[Skill]:
     if not action.load_skill:
         return ()
-    skills: Sequence[Skill] = await (await import_lazily("handlers.skills")).choose_skills(runtime, action.skills or [])
+    skills: Sequence[Skill] = await (await import_in_thread("handlers.skills")).choose_skills(
+        runtime, action.skills or []
+    )
     return skills
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay.local.http.asgi import MARK_AUTHENTICATED
 from agentbay.local.http.uvicorn_parts import HttpProtocol as UvicornProtocol
-from agentbay.local.lazy_imports import import_lazily
+from agentbay.local.lazy_imports import import_in_thread
 
 if TYPE_CHECKING:
     from agentbay.local.http.uvicorn_parts import RequestResponseCycle
@@ -87,7 +87,7 @@ class HttpProtocol(UvicornProtocol):
         task.add_done_callback(self.tasks.discard)
 
     async def _upgrade(self, *args: Any) -> None:
-        await import_lazily(
+        await import_in_thread(
             "http.web_server_websocket"
         )  # its libraries take a third as long as the start of the runtime
         if not self.transport.is_closing():

@@ -15,7 +15,7 @@ from agentbay.local.handlers.registry import TARGETS
 from agentbay.local.http.asgi import Receive, Send
 from agentbay.local.http.direct import require_session_token
 from agentbay.local.large_json_decoder import load_json
-from agentbay.local.lazy_imports import import_lazily
+from agentbay.local.lazy_imports import import_in_thread
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketClient, WebSocketRequest
 from agentbay.local.sessions.session import Session
@@ -55,7 +55,7 @@ async def serve_websocket_client(session: Session, receive: Receive, send: Send)
     client = WebSocketClient(deliver)
     connection = _WebSocketConnection(session, client)
     for module in TARGETS.modules:  # now, as requests that do not wait are done in order
-        await import_lazily(module)
+        await import_in_thread(module)
     limit = (LIMIT_HEADER.encode(), str(MAX_REQUEST_FRAME_BYTES).encode())
     await send({"type": "websocket.accept", "headers": [limit]})
     # Events go to the clients in this table, and none may be sent before the handshake is answered.

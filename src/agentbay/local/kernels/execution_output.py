@@ -106,7 +106,7 @@ class ExecutionOutput:
 
     Attributes:
         timed_out: Whether the code was stopped at its time limit.
-        command_failed: Whether a command failed that the code ran as in a notebook, which is no error of the code.
+        command_failed: Whether a notebook command (`!cmd`, `%pip`) of the code failed, which is no error of the code.
         refused_hosts: Hosts that the session's network refused while the code, or such a command, failed.
     """
 

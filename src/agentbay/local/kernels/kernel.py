@@ -207,7 +207,7 @@ class Kernel:
         return f"{self._describe_exit()}: {written}" if written else self._describe_exit()
 
     def _collect_late(self) -> ExecutionOutput:
-        """Return what collects the output of earlier code while none runs."""
+        """Return an output that collects what arrives while no code runs."""
         late = ExecutionOutput(_LATE_DISPLAYS_LIMIT_BYTES)
         late.start(self._budget)
         return late

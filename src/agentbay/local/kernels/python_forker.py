@@ -37,11 +37,11 @@ class PythonKernelForker:
     While there is no zygote, they are started as new processes.
 
     Args:
-        spare_directory: Holds the caches of the zygote if the cache directory of this user cannot be written to.
+        fallback_cache: Holds the zygote's caches if this user's cache directory cannot be written.
     """
 
-    def __init__(self, spare_directory: Path) -> None:
-        self._spare_directory = spare_directory
+    def __init__(self, fallback_cache: Path) -> None:
+        self._spare_directory = fallback_cache
         self._zygote: ZygoteProcess | None = None
         self._channel: Channel | None = None
         self._ready = False
@@ -202,12 +202,12 @@ def _parse_report(report: bytes) -> object:
         return None
 
 
-def _cache_environment(spare_directory: Path) -> dict[str, str]:
+def _cache_environment(fallback_cache: Path) -> dict[str, str]:
     """Return the variables for the zygote's caches.
 
     The list of fonts takes seconds to make, so it is kept for the next runtime where that is possible.
     """
-    caches = spare_directory
+    caches = fallback_cache
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: this user has no home
         usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentbay"
         (usual / "matplotlib").mkdir(mode=0o700, parents=True, exist_ok=True)

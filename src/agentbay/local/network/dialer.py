@@ -13,7 +13,7 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from agentbay.local.lazy_imports import import_lazily
+from agentbay.local.lazy_imports import import_in_thread
 from agentbay.local.network.egress_policy import EgressPolicy, EgressRule, HostPort
 from agentbay.local.outbound.address_check import NotPublicAddress, resolve
 
@@ -88,7 +88,7 @@ class EgressDialer:
             ProxyError: The policy does not allow it, or the connection failed.
         """
         rule = await self._require_rule(destination)
-        system_proxy = await import_lazily("network.system_proxy")  # now, as urllib.request takes long to import
+        system_proxy = await import_in_thread("network.system_proxy")  # now, as urllib.request takes long to import
         proxy = system_proxy.find(destination, scheme)
         if proxy is None:
             return UpstreamConnection(*await self._connect_directly(destination, rule))

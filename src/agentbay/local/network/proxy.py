@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from agentbay.local.fair_share import SessionTurns
-from agentbay.local.lazy_imports import import_lazily
+from agentbay.local.lazy_imports import import_in_thread
 from agentbay.local.network.dialer import EgressDialer
 from agentbay.local.network.egress_policy import HostPort
 
@@ -81,6 +81,6 @@ class EgressProxy:
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
             # with the first connection: its libraries take a tenth of the time that the runtime needs to start
-            requests = await import_lazily("network.proxy_request")
+            requests = await import_in_thread("network.proxy_request")
             undo.pop_all()
         await requests.serve(connection, self._dialer, self._note_refusal, self._turns)

@@ -32,7 +32,7 @@ from agentbay.local.sessions.mount_points import MountPoints
 from agentbay.local.sessions.prepared_directories import PreparedDirectories
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.session_options import SandboxOptions, make_directory
-from agentbay.local.sessions.started_ahead import PrestartedSandboxes, StartedAhead
+from agentbay.local.sessions.started_ahead import PrestartedSandbox, PrestartedSandboxes
 from agentbay.local.sessions.time_limits import TimeLimits
 from agentbay.local.skills import Skill, SkillError, install_skills
 from agentbay.local.state_dir import StateDirectory
@@ -141,7 +141,7 @@ class SessionMaker:
             session.start(ahead.sandbox, ahead.egress_proxy)
         return session
 
-    async def _take_ahead(self, request: SessionRequest) -> StartedAhead | None:
+    async def _take_ahead(self, request: SessionRequest) -> PrestartedSandbox | None:
         """Return a sandbox that was made ahead and fits, or None."""
         if request.image is not None or not request.contexts.is_empty or request.options != SandboxOptions():
             return None

@@ -67,11 +67,11 @@ class SessionLayers:
         """
         try:
             async with self._session.copy_lock:
-                frozen = await self._make_and_acquire()
+                captured = await self._make_and_acquire()
             try:
-                yield frozen
+                yield captured
             finally:
-                self._store.release(frozen.chains)
+                self._store.release(captured.chains)
         finally:
             if self._new:  # only now: measuring would take processor time from whoever waits for the layers
                 self._sessions.start_task(self._finish(self._new))
@@ -80,28 +80,28 @@ class SessionLayers:
         chain = _new_chain()
         self._store.acquire([chain])
         try:
-            frozen = await _run_to_its_end(self._make_layers(chain))
-            self._store.acquire(frozen.chains)
+            captured = await _run_to_its_end(self._make_layers(chain))
+            self._store.acquire(captured.chains)
         except (OSError, SandboxError) as error:
-            if not self._session.lifecycle.is_usable:  # it was deleted meanwhile
+            if not self._session.lifecycle.is_live:  # it was deleted meanwhile
                 raise session_not_found() from error
             raise internal_error(f"The session could not be copied: {error}") from error
         finally:
             self._store.release([chain])
-        return frozen
+        return captured
 
     async def _make_layers(self, chain: str) -> CapturedLayers:
         session = self._session
         was_running = session.lifecycle.state is SessionState.RUNNING
-        if not was_running:  # process 1 is frozen, and cannot send the namespaces that `_commit` needs
+        if not was_running:  # process 1 is captured, and cannot send the namespaces that `_commit` needs
             return await asyncio.to_thread(self._copy, chain)
         namespaces = await self._namespaces()
         try:
             session.lifecycle.transition_to(SessionState.PAUSING)
             await session.pause()
             try:
-                if namespaces and (frozen := await self._commit(chain, namespaces)):
-                    return frozen
+                if namespaces and (captured := await self._commit(chain, namespaces)):
+                    return captured
                 return await asyncio.to_thread(self._copy, chain)
             finally:
                 if was_running and session.lifecycle.state is SessionState.PAUSED:
@@ -199,7 +199,7 @@ class SessionLayers:
         """
         shared.size, _ = await asyncio.to_thread(measure_files, shared.path)
         session, written = self._session, self._session.shared
-        if len(written) % _MERGED_AT or not session.lifecycle.is_usable:
+        if len(written) % _MERGED_AT or not session.lifecycle.is_live:
             return
         count = len(session.layers) - len(written)
         merged = session.layers[count:]

@@ -52,8 +52,8 @@ class Lifecycle:
         self._active_operations = 0
 
     @property
-    def is_usable(self) -> bool:
-        """Whether clients may still use the session, paused or not."""
+    def is_live(self) -> bool:
+        """Whether the session exists for clients, running or paused."""
         return self.state not in (SessionState.CREATING, SessionState.DELETING, SessionState.FINISH)
 
     def require_running(self) -> None:
@@ -64,7 +64,7 @@ class Lifecycle:
             SessionNotFoundError: It has ended, or is about to.
         """
         if self.state is not SessionState.RUNNING:
-            raise wrong_state(self.state.value, SessionState.RUNNING.value) if self.is_usable else session_not_found()
+            raise wrong_state(self.state.value, SessionState.RUNNING.value) if self.is_live else session_not_found()
 
     def transition_to(self, state: SessionState) -> None:
         """Change the state.

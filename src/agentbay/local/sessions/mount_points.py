@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 class MountPoints:
-    """Makes the layers, and adds them to images of new sessions."""
+    """Makes an image's mount-point layer once, and adds it to new sessions."""
 
     def __init__(self, sandboxes: SandboxManager, state_dir: StateDirectory, store: ImageStore) -> None:
         self._sandboxes, self._state_dir, self._store = sandboxes, state_dir, store

@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 Use = Literal["browser", "desktop"]
 
 
-class StartedAhead(NamedTuple):
+class PrestartedSandbox(NamedTuple):
     """A sandbox that belongs to no session yet, with what runs in it."""
 
     session_id: str
@@ -76,7 +76,7 @@ class PrestartedSandboxes:
         self._sandboxes, self._state_dir, self._networks, self._limits = sandboxes, state_dir, networks, limits
         self._enabled = enabled
         self._uses: dict[str, set[Use]] = {}  # by image name, the one used last at the end
-        self._kept: dict[str, StartedAhead] = {}
+        self._kept: dict[str, PrestartedSandbox] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}  # to start a sandbox, or to end an unused one
         self._starting: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # the starting ones, and those that end sandboxes
@@ -88,7 +88,7 @@ class PrestartedSandboxes:
             SessionDesktop(on_used=partial(self._note, image_id, "desktop")),
         )
 
-    def take(self, image_id: str, network: NetworkMode, environment: Mapping[str, str]) -> StartedAhead | None:
+    def take(self, image_id: str, network: NetworkMode, environment: Mapping[str, str]) -> PrestartedSandbox | None:
         """Return a sandbox with this network and these variables, or None.
 
         The caller owns it from then on.
@@ -150,13 +150,13 @@ class PrestartedSandboxes:
         self._kept[image_id] = made
         self._set_timer(image_id, _KEPT_SECONDS, self._give_up)
 
-    async def _make(self, image_id: str, uses: set[Use]) -> StartedAhead | None:
+    async def _make(self, image_id: str, uses: set[Use]) -> PrestartedSandbox | None:
         """Make a sandbox and start what its sessions use.
 
         Return None if something fails.
         """
         session_id, network = make_id("session-", 21), self._networks.default
-        made: StartedAhead | None = None
+        made: PrestartedSandbox | None = None
         try:
             environment = await self._networks.package_client_environment(network)
             directory = self._state_dir.new_session(session_id)
@@ -170,7 +170,7 @@ class PrestartedSandboxes:
             listener = sandbox.take_proxy_listener()
             proxy = self._networks.start_proxy(listener) if listener else None
             programs = self.programs_for(image_id)
-            made = StartedAhead(session_id, directory, spec, mounts, sandbox, proxy, *programs)
+            made = PrestartedSandbox(session_id, directory, spec, mounts, sandbox, proxy, *programs)
             if "browser" in uses:
                 await made.browser.start_ahead(sandbox)
             if "desktop" in uses:
@@ -190,7 +190,7 @@ class PrestartedSandboxes:
         if kept := self._kept.pop(image_id, None):
             self._spawn(self._dispose(kept))
 
-    async def _dispose(self, unused: StartedAhead) -> None:
+    async def _dispose(self, unused: PrestartedSandbox) -> None:
         if unused.egress_proxy is not None:
             unused.egress_proxy.close()
         await unused.sandbox.close()

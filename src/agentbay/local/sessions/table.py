@@ -96,7 +96,7 @@ class SessionTable:
             SessionNotFoundError: There is no such session, or it has ended.
         """
         session = self._sessions.get(session_id)
-        if session is None or not session.lifecycle.is_usable:
+        if session is None or not session.lifecycle.is_live:
             raise session_not_found()
         return session
 
@@ -114,7 +114,7 @@ class SessionTable:
 
     def matching(self, condition: Callable[[Session], bool]) -> list[Session]:
         """Return the usable sessions that meet the condition, by creation."""
-        return [session for session in self._sessions.values() if session.lifecycle.is_usable and condition(session)]
+        return [session for session in self._sessions.values() if session.lifecycle.is_live and condition(session)]
 
     async def create(self, request: SessionRequest) -> Session:
         """Create a session.
@@ -193,7 +193,7 @@ class SessionTable:
         try:
             yield
         except BaseException:
-            if session.lifecycle.is_usable:  # otherwise it ends already
+            if session.lifecycle.is_live:  # otherwise it ends already
                 await self.delete(session)
             raise
 
@@ -223,7 +223,7 @@ class SessionTable:
         try:
             await change()
         finally:
-            if session.lifecycle.is_usable:
+            if session.lifecycle.is_live:
                 self._records.save_state(session)
 
     def _start_deleting(self, session: Session, reason: str) -> asyncio.Task[None]:
@@ -280,7 +280,7 @@ class SessionTable:
 
     async def _delete_when_sandbox_dies(self, session: Session) -> None:
         await session.sandbox.wait_closed()
-        if session.lifecycle.is_usable:
+        if session.lifecycle.is_live:
             _logger.warning("%s: its first process died", session.session_id)
             self._start_deleting(session, "The first process of the session died.")
 
@@ -295,7 +295,7 @@ class SessionTable:
 
     def _delete_if_expired(self, session: Session) -> None:
         left = session.lifecycle.seconds_until_expiry()
-        if not session.lifecycle.is_usable or self._closing:
+        if not session.lifecycle.is_live or self._closing:
             return
         # Activity only notes its time and moves no timer, so the session may have some time left.
         if left is not None and left <= 0:

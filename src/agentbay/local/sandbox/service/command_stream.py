@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from agentbay.local.sandbox.service.input_pipe import InputClosed, InputPipe
-from agentbay.local.sandbox.service.pipe_reader import PipeReader
-from agentbay.local.sandbox.service.read_pipe import ReadPipe
+from agentbay.local.sandbox.service.pipe_reader import OutputCollector
+from agentbay.local.sandbox.service.read_pipe import OnDemandPipe
 from agentbay.local.sandbox.service.sandbox import Sandbox
 from agentbay.local.sandbox.shared import ipc
 
@@ -37,7 +37,11 @@ class CommandStream:
         self._kills = sandbox.watchdog.kill_counts()
         self._until = self._clock.time() + timeout
         argv, content = sandbox.shell_arguments(script)
-        self._input, self._output, self._errors = InputPipe(sandbox.clock), ReadPipe(), PipeReader(_MAX_ERROR_BYTES)
+        self._input, self._output, self._errors = (
+            InputPipe(sandbox.clock),
+            OnDemandPipe(),
+            OutputCollector(_MAX_ERROR_BYTES),
+        )
         self._input.enlarge()
         fds = [self._input.read_fd, self._output.write_fd, self._errors.write_fd]
         if content is not None:

@@ -16,7 +16,7 @@ from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 async def order_commit(
     send: Callable[[Message, Sequence[int]], None], order: CommitOrder, namespaces: Sequence[int]
 ) -> None:
-    """Have the zygote carry out an order.
+    """Have the zygote replace the mounts of a running sandbox.
 
     Args:
         send: Passes a message with descriptors, which it closes, to the zygote.

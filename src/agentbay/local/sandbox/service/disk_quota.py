@@ -81,8 +81,8 @@ class DiskQuota:
             else _CHECK_INTERVAL_SECONDS
         )
 
-    async def is_exceeded(self, proc: int) -> bool:
-        """Return whether the sandbox exceeds its disk limit."""
+    async def must_kill(self, proc: int) -> bool:
+        """Measure, and return whether the sandbox's commands must be killed."""
         await self._measure(proc)
         if self._limit is not None and self._used > self._limit:
             self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"

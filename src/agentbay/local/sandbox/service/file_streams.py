@@ -13,7 +13,7 @@ from contextlib import suppress
 from agentbay.local.sandbox.service.errors import FileOperationFailed, SandboxError, SandboxGone
 from agentbay.local.sandbox.service.init_client import parse_file_reply
 from agentbay.local.sandbox.service.input_pipe import InputClosed, InputPipe
-from agentbay.local.sandbox.service.read_pipe import ReadPipe
+from agentbay.local.sandbox.service.read_pipe import OnDemandPipe
 from agentbay.local.sandbox.service.sandbox import Sandbox
 from agentbay.local.sandbox.shared.file_protocol import (
     CONTENT_HEAD,
@@ -85,7 +85,7 @@ class FileStream:
 
     def __init__(self, sandbox: Sandbox, path: str, offset: int, length: int) -> None:
         self._request = SendFile(path, offset=offset, length=length)
-        self._pipe = ReadPipe()
+        self._pipe = OnDemandPipe()
         try:
             input_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             self._ended = sandbox.start_file_operation(self._request, input_fd, self._pipe.write_fd)

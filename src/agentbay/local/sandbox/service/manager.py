@@ -189,7 +189,7 @@ class SandboxManager:
             raise SandboxError(f"the sandbox could not be made: {failure}") from failure
 
     async def commit(self, sandbox: Sandbox, layers: Sequence[str], own: Path, namespaces: Sequence[int]) -> None:
-        """Let a frozen sandbox go on above what it has written.
+        """Put a new writable layer above a frozen sandbox's files.
 
         Args:
             layers: What it sees from then on, the lowest first; the last one is what it has written.

@@ -21,7 +21,7 @@ _STREAMS_PER_PROCESS = 2
 OutputTail = Callable[[int], tuple[bytes, bytes]]  # the last so many bytes of stdout and stderr
 
 
-class PipeReader:
+class OutputCollector:
     """Collects what comes through a pipe, up to `limit` bytes.
 
     The rest is read and discarded.
@@ -103,12 +103,12 @@ class BackgroundReaders:
 
     def __init__(self, processes: int | None) -> None:
         self._limit = _MAX_BACKGROUND_PIPES if processes is None else processes * _STREAMS_PER_PROCESS
-        self._readers: list[PipeReader] = []
+        self._readers: list[OutputCollector] = []
 
-    def add(self, *readers: PipeReader) -> None:
+    def add(self, *readers: OutputCollector) -> None:
         """Keep readers that have not ended.
 
-        The oldest are closed if there are more than processes that could write to them: their pipes were collected.
+        If there are more readers than the sandbox's processes could write to, the oldest are closed.
         """
         for reader in readers:
             reader.shrink()
@@ -123,7 +123,7 @@ class BackgroundReaders:
             reader.close()
 
 
-async def drain_after_exit(*readers: PipeReader) -> None:
+async def drain_after_exit(*readers: OutputCollector) -> None:
     """Collect what a command that has ended left in its pipes.
 
     What it wrote is in the pipes, however busy the event loop is, and is read at once. Its children may still write:

@@ -10,7 +10,7 @@ from agentbay.local.sandbox.service.pipe_reader import enlarge_pipe, make_output
 PIECE_BYTES = 1 << 18  # read at once
 
 
-class ReadPipe:
+class OnDemandPipe:
     """The reading end of a pipe. `write_fd` is the end to pass on."""
 
     def __init__(self) -> None:

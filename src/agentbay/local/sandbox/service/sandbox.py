@@ -26,7 +26,7 @@ from agentbay.local.sandbox.service.init_requests import (
 )
 from agentbay.local.sandbox.service.input_pipe import InputPipe
 from agentbay.local.sandbox.service.output_store import OutputStore
-from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader, drain_after_exit
+from agentbay.local.sandbox.service.pipe_reader import OutputCollector, OutputTail, drain_after_exit
 from agentbay.local.sandbox.service.process_list import RunningProcess, list_running, measure_usage
 from agentbay.local.sandbox.service.sandbox_lifecycle import SandboxLifecycle
 from agentbay.local.sandbox.service.shell_script import is_simple_command, shell_arguments
@@ -83,7 +83,7 @@ class Sandbox(SandboxLifecycle):
         check_strings(argv, env or {})
         self._check_usable()
         limit = self.watchdog.limits.output_bytes if output_limit is None else output_limit
-        out, err, kills = PipeReader(limit), PipeReader(limit), self.watchdog.kill_counts()
+        out, err, kills = OutputCollector(limit), OutputCollector(limit), self.watchdog.kill_counts()
         if follow is not None:
             follow(lambda size: (out.tail(size), err.tail(size)))
         fds = [make_input_fd(stdin), out.write_fd, make_error_fd(out.write_fd, err.write_fd, merge=merge_stderr)]
@@ -373,7 +373,7 @@ class Sandbox(SandboxLifecycle):
         except BaseException:
             os.close(input_fd)
             raise
-        reply = PipeReader(_MAX_REPLY_BYTES + content_bytes(request))
+        reply = OutputCollector(_MAX_REPLY_BYTES + content_bytes(request))
         number, ended = self._init_client.start_request(file_operation_message(request), [input_fd, reply.write_fd])
         try:
             _, timed_out = await self._wait_or_kill(number, ended, timeout or _MAX_OPERATION_SECONDS)
@@ -415,7 +415,7 @@ class Sandbox(SandboxLifecycle):
 
         Return its reply.
         """
-        reply = PipeReader(_MAX_REPLY_BYTES)
+        reply = OutputCollector(_MAX_REPLY_BYTES)
         try:
             await self.start_file_operation(request, input_fd, reply.write_fd)
             await reply.ended

@@ -44,7 +44,7 @@ class PreforkedSandbox(NamedTuple):
     mounts_fd: int
 
     @property
-    def is_usable(self) -> bool:
+    def is_live(self) -> bool:
         """Whether it is alive, and the host's mounts have not changed since."""
         poll = select.poll()
         # Without any events asked for, poll still reports the end of the process (POLLHUP).
@@ -56,7 +56,7 @@ class PreforkedSandbox(NamedTuple):
 class WarmPool:
     """Keeps two preforked sandboxes of each template that was used lately.
 
-    Where sandboxes are asked for faster than that, it keeps twice as many, up to a limit.
+    When no spare of a template is left, it keeps twice as many from then on, up to a limit.
 
     Args:
         send: Passes a message with descriptors, which it closes, to the zygote.
@@ -103,7 +103,7 @@ class WarmPool:
     def _take_spare(self, key: str) -> PreforkedSandbox | None:
         for number in [number for template, number in self._spares if template == key]:
             spare = self._spares.pop((key, number))
-            if spare.is_usable:
+            if spare.is_live:
                 return spare
             self._end(spare)
         return None

@@ -1,4 +1,4 @@
-"""The watchdog for limits that the kernel does not hold.
+"""The watchdog for limits that the kernel does not enforce.
 
 These are disk, and memory where no control group counts it.
 
@@ -182,7 +182,7 @@ class ResourceWatchdog:
     async def _check_disk(self) -> None:
         try:
             # The sandbox may end during the measurement. Its descriptor is gone then, and soon its directory too.
-            if await self._disk.is_exceeded(self._proc) and self._proc >= 0:
+            if await self._disk.must_kill(self._proc) and self._proc >= 0:
                 self._disk_kills += 1
                 self._kill_all()
         except FileNotFoundError:
