@@ -28,7 +28,7 @@ from .callbacks import invoke_callback
 from .error_boundary import folded
 
 if TYPE_CHECKING:
-    from .agent import AsyncTaskAgent
+    from .base_agent import AsyncBaseAgent
     from .ws_connection import AsyncWsStream
 
 _DEFAULT_TIMEOUT_SECONDS = 300
@@ -80,7 +80,7 @@ class AsyncTaskExecution:
         self,
         task_id: str = "",
         *,
-        _agent: AsyncTaskAgent | None = None,
+        _agent: AsyncBaseAgent | None = None,
         _request_id: str = "",
         _result: ExecutionResult | None = None,
         _ws_handle: AsyncWsStream | None = None,
@@ -91,12 +91,12 @@ class AsyncTaskExecution:
         self._stream, self._callbacks = _ws_handle, _context
 
     @classmethod
-    def ended(cls, agent: AsyncTaskAgent, result: ExecutionResult) -> AsyncTaskExecution:
+    def ended(cls, agent: AsyncBaseAgent, result: ExecutionResult) -> AsyncTaskExecution:
         """Make a task that has ended."""
         return cls(result.task_id, _agent=agent, _request_id=result.request_id, _result=result)
 
     @classmethod
-    async def follow(cls, agent: AsyncTaskAgent, call: Tool, callbacks: AsyncTaskCallbacks) -> AsyncTaskExecution:
+    async def follow(cls, agent: AsyncBaseAgent, call: Tool, callbacks: AsyncTaskCallbacks) -> AsyncTaskExecution:
         """Start a task over the WebSocket, whose events `wait` delivers.
 
         Args:
@@ -168,7 +168,7 @@ class AsyncTaskExecution:
         message = f"Task execution timed out after {timeout} seconds. Task ID: {self.task_id}."
         return self._failed(message, "failed", None, describe_timeout(self.task_id, timeout, last))
 
-    async def _wait_until_gone(self, agent: AsyncTaskAgent) -> None:
+    async def _wait_until_gone(self, agent: AsyncBaseAgent) -> None:
         """Wait until the service has ended the task and the phone is free."""
         for _ in range(TERMINATION_POLLS):
             status = await agent.get_task_status(self.task_id)
@@ -220,7 +220,7 @@ class AsyncTaskExecution:
         params = {"toolCallId": event.tool_call_id, "response": answer}
         await stream.write({"method": "resume_task", "params": params})
 
-    def _require_agent(self) -> AsyncTaskAgent:
+    def _require_agent(self) -> AsyncBaseAgent:
         if self._agent is None:
             raise AgentError("This task was not started by an agent, so there is nothing to wait for.")
         return self._agent

@@ -29,7 +29,7 @@ from .callbacks import invoke_callback
 from .error_boundary import folded
 
 if TYPE_CHECKING:
-    from .agent import SyncTaskAgent
+    from .base_agent import SyncBaseAgent
     from .ws_connection import SyncWsStream
 
 _DEFAULT_TIMEOUT_SECONDS = 300
@@ -81,7 +81,7 @@ class TaskExecution:
         self,
         task_id: str = "",
         *,
-        _agent: SyncTaskAgent | None = None,
+        _agent: SyncBaseAgent | None = None,
         _request_id: str = "",
         _result: ExecutionResult | None = None,
         _ws_handle: SyncWsStream | None = None,
@@ -92,12 +92,12 @@ class TaskExecution:
         self._stream, self._callbacks = _ws_handle, _context
 
     @classmethod
-    def ended(cls, agent: SyncTaskAgent, result: ExecutionResult) -> TaskExecution:
+    def ended(cls, agent: SyncBaseAgent, result: ExecutionResult) -> TaskExecution:
         """Make a task that has ended."""
         return cls(result.task_id, _agent=agent, _request_id=result.request_id, _result=result)
 
     @classmethod
-    def follow(cls, agent: SyncTaskAgent, call: Tool, callbacks: SyncTaskCallbacks) -> TaskExecution:
+    def follow(cls, agent: SyncBaseAgent, call: Tool, callbacks: SyncTaskCallbacks) -> TaskExecution:
         """Start a task over the WebSocket, whose events `wait` delivers.
 
         Args:
@@ -169,7 +169,7 @@ class TaskExecution:
         message = f"Task execution timed out after {timeout} seconds. Task ID: {self.task_id}."
         return self._failed(message, "failed", None, describe_timeout(self.task_id, timeout, last))
 
-    def _wait_until_gone(self, agent: SyncTaskAgent) -> None:
+    def _wait_until_gone(self, agent: SyncBaseAgent) -> None:
         """Wait until the service has ended the task and the phone is free."""
         for _ in range(TERMINATION_POLLS):
             status = agent.get_task_status(self.task_id)
@@ -221,7 +221,7 @@ class TaskExecution:
         params = {"toolCallId": event.tool_call_id, "response": answer}
         stream.write({"method": "resume_task", "params": params})
 
-    def _require_agent(self) -> SyncTaskAgent:
+    def _require_agent(self) -> SyncBaseAgent:
         if self._agent is None:
             raise AgentError("This task was not started by an agent, so there is nothing to wait for.")
         return self._agent
